@@ -1,0 +1,1 @@
+"""Training: losses, optimisers, checkpoints and the loop that joins them."""
