@@ -1,9 +1,9 @@
 """Scores of a simulated series against an observed one, and the losses made of them.
 
 Arrays are ``(T, *batch)``; NaN in ``observed`` means missing and masks that entry, whatever was simulated
-there. ``observed`` may lack leading batch axes: ``(T, basin)`` serves ``(T, member, basin)``. Masking by period
-(train, validation, test) is the caller's act: set ``observed`` to NaN outside. Metrics are NaN, with zero
-gradient, where they are undefined (no observation, or observations that never vary).
+there. ``observed`` may lack leading batch axes: ``(T, basin)`` serves ``(T, member, basin)``. Masking by
+period (train, validation, test) is the caller's act: set ``observed`` to NaN outside. Metrics are NaN, with
+zero gradient, where they are undefined (no observation, or observations that never vary).
 """
 
 import math
@@ -92,7 +92,7 @@ def kge(simulated: Tensor, observed: Tensor) -> Tensor:
 
 
 def bias(simulated: Tensor, observed: Tensor) -> Tensor:
-    """Volume error in percent, ``100 sum (s - o) / sum o``; positive is too much water. Shape ``(*batch)``."""
+    """Volume error in percent, ``100 sum (s - o) / sum o``; > 0 is too much water. Shape ``(*batch)``."""
     simulated, observed, valid = _pair(simulated, observed)
     total = torch.where(valid, observed, 0).sum(0)
     return 100 * _ratio(torch.where(valid, simulated - observed, 0).sum(0), total, total != 0)
