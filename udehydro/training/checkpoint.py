@@ -97,9 +97,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise DataError(f"Manifest '{path.name}' is not valid JSON ({error}).") from error
     expected = {"format", "step", "file", "sha256", "meta"}
     if not isinstance(manifest, dict) or set(manifest) != expected or manifest["format"] != _FORMAT:
-        raise DataError(
-            f"Manifest '{path.name}' is not a checkpoint of format {_FORMAT} with {sorted(expected)}."
-        )
+        raise DataError(f"Manifest '{path.name}' is not a checkpoint of format {_FORMAT} with {sorted(expected)}.")
     if Path(manifest["file"]).name != manifest["file"]:
         raise DataError(f"Manifest '{path.name}' points outside its folder, to '{manifest['file']}'.")
     return manifest

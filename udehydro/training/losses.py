@@ -152,9 +152,7 @@ class LogNSE:
 
     def __post_init__(self) -> None:
         if not 0 < self.offset < math.inf:
-            raise ConfigError(
-                f"LogNSE offset is {self.offset}; give a positive fraction of the mean, e.g. 0.01."
-            )
+            raise ConfigError(f"LogNSE offset is {self.offset}; give a positive fraction of the mean, e.g. 0.01.")
 
     def prepare(self, observed_train: Tensor) -> PreparedLoss:
         offset = _positive_mean(observed_train) * self.offset
