@@ -1,0 +1,40 @@
+"""udehydro: differentiable modelling in the geosciences."""
+
+from udehydro.balance import Balance
+from udehydro.errors import ConfigError, DataError, SolverError, StructureError, UdehydroError
+from udehydro.forcing import Forcing
+from udehydro.laws import Fraction, Head, Multiplier, NeuralLaw, Positive, SharedNetwork
+from udehydro.parameters import Calibrated
+from udehydro.simulate import simulate, spin_up
+from udehydro.simulation import Simulation
+from udehydro.structure import ATMOSPHERE, OUTLET, Flux, Quantity, Range, Structure, flux, quantity
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ATMOSPHERE",
+    "OUTLET",
+    "Balance",
+    "Calibrated",
+    "ConfigError",
+    "DataError",
+    "Flux",
+    "Forcing",
+    "Fraction",
+    "Head",
+    "Multiplier",
+    "NeuralLaw",
+    "Positive",
+    "Quantity",
+    "Range",
+    "SharedNetwork",
+    "Simulation",
+    "SolverError",
+    "Structure",
+    "StructureError",
+    "UdehydroError",
+    "flux",
+    "quantity",
+    "simulate",
+    "spin_up",
+]

@@ -1,0 +1,178 @@
+"""Forcing: named, unit-bearing series, constant within each interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from udehydro.errors import DataError
+from udehydro.structure import suggest
+
+DAY = np.timedelta64(1, "D") / np.timedelta64(1, "ns")
+
+
+@dataclass(frozen=True)
+class Forcing:
+    """Forcing of T contiguous intervals.
+
+    Parameters
+    ----------
+    values : name -> Tensor (T, *batch); ``batch`` is ``()``, ``(basin,)`` or ``(member, basin)``.
+    units : name -> unit.
+    time_edge : (T + 1,) datetime64, edges of the intervals: interval k runs from edge k to edge k + 1.
+    basins : names along the last batch dimension, for messages and output.
+
+    Raises
+    ------
+    DataError
+        For shapes that differ, edges that do not increase, and values that are not finite (named with basin and date).
+    """
+
+    values: Mapping[str, Tensor]
+    units: Mapping[str, str]
+    time_edge: np.ndarray
+    basins: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        edges = np.asarray(self.time_edge, dtype="datetime64[ns]")
+        object.__setattr__(self, "time_edge", edges)
+        if len(edges) < 2 or not (np.diff(edges) > np.timedelta64(0)).all():
+            raise DataError("Forcing needs at least one interval and strictly increasing time edges.")
+        shapes = {n: tuple(v.shape) for n, v in self.values.items()}
+        if not shapes or len(set(shapes.values())) != 1 or next(iter(shapes.values()))[0] != len(edges) - 1:
+            raise DataError(f"Forcings need one common shape (T={len(edges) - 1}, *batch), got {shapes}.")
+        if self.basins and self.basins != tuple(str(b) for b in self.basins):
+            object.__setattr__(self, "basins", tuple(str(b) for b in self.basins))
+        if self.basins and (not self.batch or self.batch[-1] != len(self.basins)):
+            raise DataError(f"{len(self.basins)} basin names for a batch of shape {self.batch}.")
+        self._check_finite()
+
+    def _check_finite(self) -> None:
+        for name, value in self.values.items():
+            if value.is_meta or bool(torch.isfinite(value).all()):
+                continue
+            where = (~torch.isfinite(value)).nonzero()
+            k, *element = where[0].tolist()
+            raise DataError(
+                f"Forcing '{name}' has {len(where)} missing or infinite value(s), first in {self.label(k, element)}: "
+                "fill or drop them before simulating (udehydro.data.fill_gaps)."
+            )
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        return tuple(next(iter(self.values.values())).shape[1:])
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor whose device and dtype everything follows."""
+        return next(iter(self.values.values()))
+
+    @property
+    def time(self) -> np.ndarray:
+        """Starts of the intervals (T,)."""
+        return self.time_edge[:-1]
+
+    @property
+    def days(self) -> Tensor:
+        """Length of every interval (T,), days."""
+        days = np.diff(self.time_edge) / np.timedelta64(1, "ns") / DAY
+        return torch.as_tensor(days, dtype=self.like.dtype, device=self.like.device)
+
+    def __len__(self) -> int:
+        return len(self.time_edge) - 1
+
+    def label(self, k: int, element: Sequence[int] = ()) -> str:
+        """``basin 01013500, 1983-04-02`` for messages."""
+        where = f"basin {self.basins[element[-1]]}" if self.basins and element else f"batch element {tuple(element)}"
+        member = f", member {element[0]}" if len(element) > 1 else ""
+        return f"{where}{member}, {date(self.time_edge[k])}" if element else date(self.time_edge[k])
+
+    def tensors(self, names: Sequence[str]) -> tuple[Tensor, ...]:
+        """Series by name, in order; an unknown name is an error that lists what there is."""
+        for name in names:
+            if name not in self.values:
+                raise DataError(f"The model needs forcing '{name}', which the data lack.{suggest(name, self.values)}")
+        return tuple(self.values[n] for n in names)
+
+    def isel(self, time: slice) -> Forcing:
+        """Intervals ``time.start`` to ``time.stop`` (a slice without step)."""
+        start, stop, _ = time.indices(len(self))
+        values = {n: v[start:stop] for n, v in self.values.items()}
+        return replace(self, values=values, time_edge=self.time_edge[start : stop + 1])
+
+    def between(self, start: str, end: str) -> slice:
+        """Slice of the intervals from date ``start`` to date ``end``, both inclusive."""
+        first, last = np.datetime64(start, "D"), np.datetime64(end, "D") + np.timedelta64(1, "D")
+        inside = (self.time >= first) & (self.time < last)
+        if not inside.any():
+            raise DataError(
+                f"No data between {start} and {end}: the record runs from {date(self.time_edge[0])} to {date(self.time_edge[-1])}."
+            )
+        indices = np.flatnonzero(inside)
+        return slice(int(indices[0]), int(indices[-1]) + 1)
+
+    def with_members(self, members: int) -> Forcing:
+        """A leading member axis on the batch (a view: nothing is copied)."""
+        values = {n: v.unsqueeze(1).expand(v.shape[0], members, *v.shape[1:]) for n, v in self.values.items()}
+        return replace(self, values=values)
+
+    def to(self, device=None, dtype=None) -> Forcing:
+        return replace(self, values={n: v.to(device=device, dtype=dtype) for n, v in self.values.items()})
+
+    @classmethod
+    def from_dataset(cls, dataset, names: Sequence[str], *, device=None, dtype=None) -> Forcing:
+        """Forcing from an xarray Dataset with dims (time, basin), as :func:`udehydro.data.read` returns it.
+
+        Raises
+        ------
+        DataError
+            For a missing variable, a unit other than the model's, or a gap in the dates.
+        """
+        for name in names:
+            if name not in dataset:
+                raise DataError(
+                    f"The model needs forcing '{name}', which the data lack.{suggest(name, dataset.data_vars)}"
+                )
+        dtype = dtype or torch.float64
+        values = {
+            n: torch.as_tensor(
+                np.ascontiguousarray(dataset[n].transpose("time", "basin").values), dtype=dtype, device=device
+            )
+            for n in names
+        }
+        units = {n: str(dataset[n].attrs.get("units", "")) for n in names}
+        basins = tuple(str(b) for b in dataset["basin"].values)
+        return cls(values, units, edges_of(dataset["time"].values), basins)
+
+
+def date(moment: np.datetime64) -> str:
+    """ISO date, with the hour where it is not midnight."""
+    text = np.datetime_as_string(moment, unit="m")
+    return text[:10] if text.endswith("T00:00") else text
+
+
+def edges_of(time: np.ndarray) -> np.ndarray:
+    """Edges (T + 1,) of intervals that start at ``time`` and follow each other without a gap.
+
+    Raises
+    ------
+    DataError
+        Where the step changes: a gap is never filled silently.
+    """
+    time = np.asarray(time, dtype="datetime64[ns]")
+    if len(time) < 2:
+        raise DataError(f"A record of {len(time)} time step(s) is too short to find its step.")
+    steps = np.diff(time)
+    step = np.median(steps.astype("int64")).astype("timedelta64[ns]")
+    odd = np.flatnonzero(steps != step)
+    if len(odd):
+        i = int(odd[0])
+        raise DataError(
+            f"The dates jump from {date(time[i])} to {date(time[i + 1])}, where the step is {step / np.timedelta64(1, 'h'):g} h "
+            f"({len(odd)} such place(s)): fill the gap on purpose (udehydro.data.fill_gaps) or cut the record."
+        )
+    return np.append(time, time[-1] + step)

@@ -1,0 +1,8 @@
+"""Models: one file each, physics only."""
+
+from udehydro.models.exphydro import exphydro
+from udehydro.models.exphydro_mended import exphydro_mended
+from udehydro.models.hoege import m50, m100
+from udehydro.models.linear import linear
+
+__all__ = ["exphydro", "exphydro_mended", "linear", "m50", "m100"]

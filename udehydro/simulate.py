@@ -1,0 +1,148 @@
+"""simulate: one verb that joins a model, a forcing and a solver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from udehydro.balance import Balance
+from udehydro.errors import DataError, StructureError
+from udehydro.forcing import Forcing
+from udehydro.simulation import Simulation
+from udehydro.solvers import Problem, Solver, Stepping
+
+SPIN_UP_CYCLES = 10
+SPIN_UP_CHANGE = 0.1
+"""Initial storage: the first year is repeated until it changes by less than this [mm]."""
+_YEAR = np.timedelta64(365, "D")
+
+
+def simulate(
+    model: Balance,
+    forcing: Forcing,
+    *,
+    theta: Mapping[str, Tensor | float] | None = None,
+    storage0: Tensor | Mapping[str, Tensor | float] | None = None,
+    solver: Solver | None = None,
+) -> Simulation:
+    """Run a model over a forcing record.
+
+    Parameters
+    ----------
+    model : Balance
+    forcing : Forcing with T intervals and batch shape ``batch``.
+    theta : parameters in physical units. Static values have at most ``len(batch)`` dimensions; time-varying ones exactly
+        one more, leading T or 1. ``None`` takes the declared defaults.
+    storage0 : initial storages [mm], a tensor (*batch, S) or a value per store; ``None`` repeats the first year
+        until storages change by less than 0.1 mm (at most 10 times), without gradient.
+    solver : ``Stepping()`` (SDIRK2, one step per interval) by default.
+
+    Returns
+    -------
+    Simulation
+
+    Raises
+    ------
+    DataError, StructureError
+        For forcings or parameters that are missing, unknown, of the wrong shape or unit, or not finite.
+    SolverError
+        Where the solver cannot vouch for its numbers; names basin and date.
+    """
+    solver = solver or Stepping()
+    problem = pose(model, forcing, theta)
+    if storage0 is None:
+        start, cycles = spin_up(model, forcing, theta=theta, solver=solver)
+    else:
+        start, cycles = _storage(model, forcing, storage0), None
+    storage, volume, report = solver(problem, start)
+    if cycles is not None:
+        report.notes.append(f"initial storage from {cycles} repetition(s) of the first year")
+    return Simulation(
+        model, forcing, storage, volume, report, dict(zip(model.parameter_names, problem.theta, strict=True))
+    )
+
+
+def pose(model: Balance, forcing: Forcing, theta: Mapping[str, Tensor | float] | None = None) -> Problem:
+    """Bind a model to forcing and parameters: shapes checked and aligned, store-free terms evaluated for all times."""
+    given = forcing.tensors(model.forcing_names)
+    for name in model.forcing_names:
+        unit, wanted = forcing.units.get(name, ""), model.structure.forcings[name]
+        if unit and unit != wanted:
+            raise DataError(
+                f"Forcing '{name}' comes in {unit}, the model '{model.structure.name}' needs {wanted}: convert it."
+            )
+    values = model.theta(theta, forcing.like)
+    aligned, varying = [], []
+    for name, value in zip(model.parameter_names, values, strict=True):
+        value, varies = _align(name, value, len(forcing), forcing.batch)
+        aligned.append(value)
+        varying.append(varies)
+    shape = (len(forcing), *forcing.batch)
+    prepared = model.prepare(given, aligned)
+    prepared = tuple(p if p.shape == shape else p.expand(shape) for p in prepared)
+    return Problem(model, prepared, tuple(aligned), tuple(varying), forcing.days, forcing)
+
+
+def _align(name: str, value: Tensor, intervals: int, batch: tuple[int, ...]) -> tuple[Tensor, bool]:
+    """Check the shape of a parameter against the batch; a time-varying one is expanded to all intervals."""
+    if not value.is_meta and not bool(torch.isfinite(value).all()):
+        raise StructureError(f"Parameter '{name}' is not finite: {value.detach().flatten()[:5].tolist()}.")
+    try:
+        if value.ndim <= len(batch):
+            if torch.broadcast_shapes(value.shape, batch) == torch.Size(batch):
+                return value, False
+        elif value.ndim == len(batch) + 1 and value.shape[0] in (1, intervals):
+            return value.expand(intervals, *batch), True
+    except RuntimeError:
+        pass
+    raise StructureError(
+        f"Parameter '{name}' has shape {tuple(value.shape)}; for forcing of {intervals} intervals and batch {batch} it may be static, "
+        f"broadcastable to {batch}, or time-varying, ({intervals} or 1, *{batch})."
+    )
+
+
+def _storage(model: Balance, forcing: Forcing, given) -> Tensor:
+    """Initial storages as a tensor (*batch, S)."""
+    like, shape = forcing.like, (*forcing.batch, len(model.store_names))
+    if isinstance(given, Mapping):
+        if set(given) != set(model.store_names):
+            raise StructureError(f"storage0 names {sorted(given)}, the stores are {list(model.store_names)}.")
+        parts = [torch.as_tensor(given[n], dtype=like.dtype, device=like.device) for n in model.store_names]
+        given = torch.stack([p.expand(forcing.batch) for p in parts], dim=-1)
+    given = given.to(dtype=like.dtype, device=like.device)
+    if given.shape[-1:] != shape[-1:] or given.ndim > len(shape):
+        raise StructureError(f"storage0 has shape {tuple(given.shape)}, needs {shape} for stores {model.store_names}.")
+    if not given.is_meta and not bool(torch.isfinite(given).all()):
+        raise StructureError(f"storage0 is not finite: {given.detach().flatten()[:5].tolist()}.")
+    return given.expand(shape)
+
+
+@torch.no_grad()
+def spin_up(
+    model: Balance,
+    forcing: Forcing,
+    *,
+    theta: Mapping[str, Tensor | float] | None = None,
+    solver: Solver | None = None,
+) -> tuple[Tensor, int]:
+    """Storages (*batch, S) after repeating the first year until they settle, and the number of repetitions."""
+    solver = solver or Stepping()
+    year = forcing.isel(slice(0, int((forcing.time < forcing.time[0] + _YEAR).sum())))
+    if theta is not None:
+        theta = {n: _first_year(torch.as_tensor(v), len(forcing), len(year), forcing.batch) for n, v in theta.items()}
+    problem = pose(model, year, theta)
+    storage = forcing.like.new_zeros(*forcing.batch, len(model.store_names))
+    for cycle in range(1, SPIN_UP_CYCLES + 1):
+        end = solver(problem, storage)[0][-1]
+        change, storage = (end - storage).abs().max(), end
+        if bool(change < SPIN_UP_CHANGE):
+            break
+    return storage, cycle
+
+
+def _first_year(value: Tensor, intervals: int, kept: int, batch: tuple[int, ...]) -> Tensor:
+    varies = value.ndim == len(batch) + 1 and value.shape[0] == intervals
+    return value[:kept] if varies else value

@@ -1,0 +1,155 @@
+"""Simulation: what a run returns, with names, units and the exact balance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from udehydro.balance import Balance
+from udehydro.forcing import Forcing
+from udehydro.solvers.problem import SolverReport
+from udehydro.structure import OUTLET, StructureError, suggest
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Storages and flux volumes of a run.
+
+    Attributes
+    ----------
+    storage : (T + 1, *batch, S) mm, at the interval edges.
+    volume : (T, *batch, F) mm per interval.
+    report : what the solver did (iterations, split intervals, undershoots).
+    theta : parameters used, physical units.
+    """
+
+    model: Balance
+    forcing: Forcing
+    storage: Tensor
+    volume: Tensor
+    report: SolverReport
+    theta: dict[str, Tensor]
+
+    @property
+    def discharge(self) -> Tensor:
+        """Water that left through the outlet, (T, *batch) mm/d: a mean over each interval, as a gauge records it."""
+        fluxes = self.model.structure.fluxes
+        out = sum(self.volume[..., i] for i, f in enumerate(fluxes) if f.sink == OUTLET)
+        back = sum(self.volume[..., i] for i, f in enumerate(fluxes) if f.source == OUTLET)
+        return (out - back) / self._days
+
+    @property
+    def _days(self) -> Tensor:
+        return self.forcing.days.reshape(-1, *(1,) * len(self.forcing.batch))
+
+    def rate(self, name: str) -> Tensor:
+        """Mean rate of a flux or a group of fluxes over each interval, (T, *batch) mm/d."""
+        names = self.model.flux_names
+        members = self.model.structure.groups.get(name, (name,))
+        if not set(members) <= set(names):
+            raise StructureError(f"No flux or group '{name}'.{suggest(name, (*names, *self.model.structure.groups))}")
+        return sum(self.volume[..., names.index(m)] for m in members) / self._days
+
+    def store(self, name: str) -> Tensor:
+        """Storage at the interval edges, (T + 1, *batch) mm."""
+        names = self.model.store_names
+        if name not in names:
+            raise StructureError(f"No store '{name}'.{suggest(name, names)}")
+        return self.storage[..., names.index(name)]
+
+    @property
+    def balance_error(self) -> Tensor:
+        """Change of storage minus net volume moved in, (T, *batch, S) mm: zero to round-off, whatever the laws."""
+        net = self.volume @ self.model.incidence.to(self.volume)
+        return self.storage.diff(dim=0) - net
+
+    def max_balance_error(self) -> Tensor:
+        """Largest |balance error| of any store and interval, (*batch) mm."""
+        return self.balance_error.abs().amax(-1).amax(0)
+
+    def balance_tolerance(self) -> Tensor:
+        """What round-off may reach, (*batch) mm: 1e-9 + 1e-12 x largest storage or volume (double precision)."""
+        largest = torch.maximum(self.storage.abs().amax((0, -1)), self.volume.abs().amax((0, -1)))
+        return 1e-9 + 1e-12 * largest
+
+    def between(self, start: str, end: str) -> Simulation:
+        """The part from date ``start`` to date ``end``, both inclusive."""
+        part = self.forcing.between(start, end)
+        return Simulation(
+            self.model,
+            self.forcing.isel(part),
+            self.storage[part.start : part.stop + 1],
+            self.volume[part],
+            self.report,
+            self.theta,
+        )
+
+    def to_xarray(self):
+        """CF-style Dataset: storages on ``time_edge``, rates and discharge on ``time`` with bounds, all with units."""
+        import xarray as xr
+
+        batch = self.forcing.batch
+        dims = ("member", "basin")[2 - len(batch) :] if batch else ()
+        s = self.model.structure
+        data = {}
+        for name in self.model.store_names:
+            attrs = {
+                "units": s.stores[name],
+                "long_name": f"storage of {name}",
+                "cell_methods": "time_edge: point",
+            }
+            data[name] = (("time_edge", *dims), _numpy(self.store(name)), attrs)
+        for f in s.fluxes:
+            attrs = {
+                "units": "mm/d",
+                "long_name": f"{f.name} ({f.source} to {f.sink})",
+                "cell_methods": "time: mean",
+            }
+            data[f.name] = (("time", *dims), _numpy(self.rate(f.name)), attrs)
+        attrs = {
+            "units": "mm/d",
+            "long_name": "discharge (volume that left through the outlet)",
+            "cell_methods": "time: mean",
+        }
+        data["discharge"] = (("time", *dims), _numpy(self.discharge), attrs)
+        edges = self.forcing.time_edge
+        data["time_bounds"] = (("time", "bounds"), np.stack([edges[:-1], edges[1:]], axis=1))
+        coords = {
+            "time": (
+                "time",
+                edges[:-1],
+                {"bounds": "time_bounds", "standard_name": "time", "long_name": "start of interval"},
+            ),
+            "time_edge": ("time_edge", edges, {"standard_name": "time", "long_name": "edges of intervals"}),
+        }
+        if self.forcing.basins and batch:
+            coords["basin"] = ("basin", list(self.forcing.basins), {"cf_role": "timeseries_id"})
+        worst = float(self.max_balance_error().max())
+        return xr.Dataset(
+            data,
+            coords,
+            {
+                "Conventions": "CF-1.11",
+                "title": f"udehydro simulation with model {s.name}",
+                "solver": self.report.solver,
+                "max_balance_error_mm": worst,
+                "split_intervals": self.report.split_intervals,
+                "undershoot_intervals": self.report.undershoots,
+            },
+        )
+
+    def to_netcdf(self, path: str | Path) -> Path:
+        """Write :meth:`to_xarray` atomically to a NetCDF file."""
+        from udehydro.files import write_netcdf_atomic
+
+        path = Path(path)
+        write_netcdf_atomic(self.to_xarray(), path)
+        return path
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy()

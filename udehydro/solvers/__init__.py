@@ -1,0 +1,20 @@
+"""Solvers: frozen dataclasses that turn a problem into storages and volumes."""
+
+from udehydro.solvers.problem import Problem, Solver, SolverReport
+from udehydro.solvers.stepping import Stepping
+from udehydro.solvers.tableau import BACKWARD_EULER, EXPLICIT_EULER, HEUN, RK4, SDIRK2, Tableau
+from udehydro.solvers.torchdiffeq import Torchdiffeq
+
+__all__ = [
+    "BACKWARD_EULER",
+    "EXPLICIT_EULER",
+    "HEUN",
+    "RK4",
+    "SDIRK2",
+    "Problem",
+    "Solver",
+    "SolverReport",
+    "Stepping",
+    "Tableau",
+    "Torchdiffeq",
+]

@@ -1,0 +1,41 @@
+"""One step of a tableau, written once: marching and replaying differ only in how an implicit stage is solved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from udehydro.balance import Balance
+from udehydro.solvers import newton
+from udehydro.solvers.problem import Point
+from udehydro.solvers.tableau import Tableau
+
+StageSolver = Callable[[int, Tensor, Tensor], Tensor]
+"""(stage index, known part of the stage, h times its diagonal entry) -> stage state (S, *points)."""
+
+
+def advance(
+    model: Balance, tableau: Tableau, point: Point, h: Tensor, y: Tensor, solve: StageSolver
+) -> tuple[Tensor, Tensor]:
+    """State (S, *points) after one step and volumes (F, *points) moved; elementwise over one step or many."""
+    slopes, volume = [], None
+    for i, row in enumerate(tableau.a):
+        state = y
+        for weight, slope in zip(row[:i], slopes, strict=True):
+            if weight:
+                state = state + (h * weight) * slope
+        if row[i]:
+            state = solve(i, state, h * row[i])
+        rate = newton.rates(model, point, state)
+        if i + 1 < tableau.stages:
+            slopes.append(newton.tendency(model, rate))
+        if tableau.b[i]:
+            part = (h * tableau.b[i]) * rate
+            volume = part if volume is None else volume + part
+    return y + newton.tendency(model, volume), volume
+
+
+def replayed(model: Balance, point: Point, solved) -> StageSolver:
+    """Stages that were solved before, each corrected by one differentiable Newton step."""
+    return lambda i, base, ha: newton.correct(model, point, base, ha, solved[i])

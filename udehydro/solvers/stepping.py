@@ -1,0 +1,198 @@
+"""Stepping: any tableau, one step after the other. The reference that faster drivers are compared with.
+
+The march itself builds no graph. Gradients come from replaying its steps: all at once with the exact discrete adjoint
+(default), or one after the other on the autograd tape.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from udehydro.errors import ConfigError, SolverError
+from udehydro.solvers import newton
+from udehydro.solvers.problem import Point, Problem, SolverReport
+from udehydro.solvers.march import March
+from udehydro.solvers.replay import replay_adjoint, replay_tape
+from udehydro.solvers.step import advance
+from udehydro.solvers.tableau import SDIRK2, Tableau
+
+CHECK_EVERY = 64
+NEGATIVE = -1e-9
+
+
+@dataclass(frozen=True)
+class Stepping:
+    """Sequential one-step solver.
+
+    Parameters
+    ----------
+    tableau : scheme; SDIRK2 by default. Explicit schemes check ``h * spectral radius`` against their stability limit at
+        every step and raise, naming basin, date and the substeps needed.
+    substeps : equal steps per interval.
+    tolerance : residual of implicit stages [mm], scaled by 1 + 1e-3 |Y|.
+    undershoot : what to do where a store ends an interval below zero: ``"report"`` counts it, ``"split"`` cuts that
+        basin's interval into sub-steps, ``"raise"`` stops. Second-order schemes undershoot for fast decay (SDIRK2 beyond
+        h x rate = 2.414); backward Euler does not, for laws that vanish with their source. Nothing is ever clamped.
+    splits : how often an interval may be halved, for undershoot or where Newton fails, before SolverError.
+    gradient : ``"adjoint"``: exact discrete adjoint, steps linearised together in chunks, memory of one trajectory;
+        ``"tape"``: autograd through the steps, needed for second derivatives.
+    checkpoint : with ``"tape"``: steps per window that are recomputed in the backward pass, None to keep all.
+    """
+
+    tableau: Tableau = SDIRK2
+    substeps: int = 1
+    tolerance: float = 1e-9
+    undershoot: Literal["report", "split", "raise"] = "report"
+    splits: int = 6
+    gradient: Literal["adjoint", "tape"] = "adjoint"
+    checkpoint: int | None = None
+
+    def __post_init__(self):
+        if not (isinstance(self.substeps, int) and self.substeps >= 1):
+            raise ConfigError(f"substeps must be a whole number of at least 1, got {self.substeps!r}.")
+        if self.undershoot not in ("report", "split", "raise"):
+            raise ConfigError(f"undershoot must be 'report', 'split' or 'raise', got {self.undershoot!r}.")
+        if self.gradient not in ("adjoint", "tape"):
+            raise ConfigError(f"gradient must be 'adjoint' or 'tape', got {self.gradient!r}.")
+        if not self.tolerance > 0:
+            raise ConfigError(f"tolerance must be above zero, got {self.tolerance!r}.")
+
+    def __call__(self, problem: Problem, storage0: Tensor) -> tuple[Tensor, Tensor, SolverReport]:
+        report = SolverReport(f"Stepping({self.tableau.name}, substeps={self.substeps})")
+        with torch.no_grad():
+            march = self._march(problem, storage0.detach().movedim(-1, 0), report)
+        self._check(problem, march, report)
+        wants = torch.is_grad_enabled() and (storage0.requires_grad or problem.leaves())
+        if not wants:
+            return march.storage, march.volume, report
+        if self.gradient == "adjoint":
+            return *replay_adjoint(problem, self.tableau, march, storage0), report
+        return *replay_tape(problem, self.tableau, march, storage0, self.checkpoint), report
+
+    def _march(self, problem: Problem, y: Tensor, report: SolverReport) -> March:
+        march = March(y, len(problem.days))
+        for k, days in enumerate(problem.days.unbind(0)):
+            point = problem.at(k)
+            h = days / self.substeps
+            y, steps, ok = self._interval(problem, point, y, [h] * self.substeps, report)
+            if (self.tableau.implicit or self.undershoot == "split") and not bool(ok.all()):
+                y, steps = self._split(problem, point, march.last, k, ok, report)
+            march.append(k, steps, y)
+            if not self.tableau.implicit and k % CHECK_EVERY == CHECK_EVERY - 1 and not bool(y.isfinite().all()):
+                break
+        return march.finish()
+
+    def _interval(self, problem: Problem, point: Point, y: Tensor, lengths: list[Tensor], report: SolverReport):
+        """Steps of the given lengths through one interval; returns the end state, the steps, and which points are fine."""
+        steps, ok = [], torch.ones_like(y[0], dtype=torch.bool)
+        for h in lengths:
+            solver = _StageSolver(self, problem.model, point, y, report)
+            end, volume = advance(problem.model, self.tableau, point, h, y, solver)
+            steps.append((h, y, tuple(solver.solved), volume))
+            y = end
+            ok = ok if solver.converged is None else ok & solver.converged
+        if self.undershoot == "split":
+            ok = ok & (y >= NEGATIVE).all(0)
+        return y, steps, ok
+
+    def _split(self, problem: Problem, point: Point, y: Tensor, k: int, ok: Tensor, report: SolverReport):
+        """Redo an interval with halved steps for the points that were not fine; the others keep their steps."""
+        days = problem.days[k]
+        bad = ~ok
+        for halving in range(1, self.splits + 1):
+            pieces = self.substeps * 2**halving
+            short, zero = days / pieces, torch.zeros_like(days)
+            lengths = [
+                torch.where(bad, short, days / self.substeps if p < self.substeps else zero) for p in range(pieces)
+            ]
+            end, steps, fine = self._interval(problem, point, y, lengths, report)
+            if bool(fine.all()):
+                report.split_intervals += int(bad.sum())
+                return end, steps
+        self._fail(problem, k, ~fine, steps)
+
+    def _fail(self, problem: Problem, k: int, bad: Tensor, steps) -> None:
+        element = bad.nonzero()[0].tolist()
+        where = problem.label(k, element)
+        model = problem.model
+        h, y, guesses, _ = steps[-1]
+        value = "; ".join(f"{n} = {y[(i, *element)].item():.6g} mm" for i, n in enumerate(model.store_names))
+        raise SolverError(
+            f"{self.tableau.name} failed in {where}: after {self.splits} halvings of the interval a stage is unsolved or a "
+            f"store below zero ({value} at the last sub-step; {int(bad.sum())} of {bad.numel()} batch elements). Check the "
+            "forcing and parameters there; a law that falls with its donor store can make the step unsolvable.",
+            failed=bad,
+        )
+
+    def _check(self, problem: Problem, march: March, report: SolverReport) -> None:
+        if report.pivots:
+            report.min_pivot = (
+                float(torch.stack([p.amin() for p in report.pivots]).amin()) if not march.y0.is_meta else math.nan
+            )
+            report.pivots.clear()
+        if not self.tableau.implicit:
+            self._check_stability(problem, march)
+        if march.y0.is_meta:
+            return
+        below = (march.storage[1:] < NEGATIVE).any(-1)
+        report.undershoots = int(below.sum())
+        if report.undershoots and self.undershoot == "raise":
+            k, *element = below.nonzero()[0].tolist()
+            lowest = march.storage[k + 1][tuple(element)].min().item()
+            raise SolverError(
+                f"{self.tableau.name}: a store falls to {lowest:.3g} mm in {problem.label(k, element)} ({report.undershoots} "
+                "such intervals). Use undershoot='split', more substeps, backward Euler, or laws that vanish with their source.",
+                failed=below.any(0),
+            )
+
+    def _check_stability(self, problem: Problem, march: March) -> None:
+        """Raise where h x spectral radius exceeds the real stability limit, or a state is not finite."""
+        limit = self.tableau.real_stability_limit
+        worst, first = None, None
+        for steps in march.chunks(problem):
+            _, jacobian = newton.rates_and_jacobian(problem.model, problem.at(steps.interval), steps.y)
+            z = torch.nan_to_num(newton.spectral_radius(problem.model, jacobian) * steps.h, nan=0.0, posinf=0.0)
+            worst = z.amax(0) if worst is None else torch.maximum(worst, z.amax(0))
+            broken = (z > limit) | ~steps.y.isfinite().all(0)
+            if first is None and bool(broken.any()):
+                n, *element = broken.nonzero()[0].tolist()
+                first = (int(steps.interval[n]), element)
+        if first is None:
+            if bool(march.storage.isfinite().all()):
+                return
+            k, *element = (~march.storage.isfinite()).any(-1).nonzero()[0].tolist()
+            first = (max(k - 1, 0), element)
+        k, element = first
+        product = worst[tuple(element)].item()
+        needed = max(self.substeps + 1, math.ceil(1.02 * self.substeps * worst.max().item() / limit))
+        raise SolverError(
+            f"{self.tableau.name} is unstable in {problem.label(k, element)}: h x spectral radius reaches {product:.3g}, its limit "
+            f"is {limit:.3g}. Use substeps={needed}, or an implicit tableau (SDIRK2, backward Euler).",
+            failed=worst > limit,
+            substeps=needed,
+        )
+
+
+class _StageSolver:
+    """Solves the implicit stages of one step by damped Newton, each started from the one before."""
+
+    def __init__(self, options: Stepping, model, point: Point, y: Tensor, report: SolverReport):
+        self.options, self.model, self.point, self.report = options, model, point, report
+        self.state = y
+        self.solved: list[Tensor] = []
+        self.converged: Tensor | None = None
+
+    def __call__(self, i: int, base: Tensor, ha: Tensor) -> Tensor:
+        del i
+        stage, done, count = newton.solve_stage(self.model, self.point, base, ha, self.state, self.options.tolerance)
+        self.report.newton_iterations += count
+        self.report.pivots.append(stage.pivot)
+        self.converged = done if self.converged is None else self.converged & done
+        self.solved.append(stage.state)
+        self.state = stage.state - stage.update
+        return self.state
