@@ -11,6 +11,7 @@ from .pet import add_day_length, add_pet, day_length
 from .provenance import notes, with_notes
 from .synthetic import weather
 from .table import read_table
+from .truth import planted_truth
 from .validate import Finding, Report, check
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "fulda",
     "hymod_basin",
     "notes",
+    "planted_truth",
     "read",
     "read_camels_us",
     "read_caravan",

@@ -111,7 +111,7 @@ def _one(path: Path, basin: str, pet: str | None, extra: Sequence[str], gaps: st
     if path.suffix == ".nc":
         frame = open_gridded(path).to_dataframe().reset_index()
     else:
-        frame, _ = read_text(path, ())
+        frame, _ = read_text(path)
     column = _pet_column(frame, pet, path)
     columns = {n: c for n, c in COLUMNS.items() if c in frame}
     if "prcp" not in columns:

@@ -74,6 +74,7 @@ def from_frame(
     DataError
     """
     _check_options(area, lat, gaps, source)
+    missing = [str(m) for m in ([missing] if isinstance(missing, str | int | float) else missing)]
     frame = _flat(frame)
     when = find_time(frame, time, source)
     dates = when if isinstance(when, list) else [when]
@@ -136,7 +137,10 @@ def _numbers(column: pd.Series, missing: Sequence[str], where: str, notes: list[
     values = pd.to_numeric(column, errors="coerce")
     if not pd.api.types.is_numeric_dtype(column):
         text = column.astype("string").str.strip()
-        bad = values.isna() & text.notna() & ~text.isin(["", *missing])
+        declared = values.isna() & text.isin([m for m in missing if m])
+        if declared.any():
+            notes.append(f"{column.name}: {int(declared.sum())} value(s) '{text[declared].iloc[0]}' read as missing")
+        bad = values.isna() & text.notna() & ~declared & (text != "")
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise DataError(

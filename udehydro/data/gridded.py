@@ -96,6 +96,7 @@ def from_xarray(
     said += [f"variables not used: {', '.join(unused)}"] if unused else []
     attrs = {n: dict(ds[n].attrs) for n in values if n in ds and n not in CANONICAL}
     out = assemble(values, index, basins, source=source, coords=coords, extra_attrs=attrs, said=said)
+    out = out.assign_attrs({k: v for k, v in ds.attrs.items() if k not in out.attrs})
     return _with_static(out, ds, coords)
 
 

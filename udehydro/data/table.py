@@ -93,7 +93,7 @@ def read_table(
     if kind in PARQUET:
         frame = _read_parquet(path)
     elif kind in TEXT:
-        frame, layout = read_text(path, tuple(missing))
+        frame, layout = read_text(path)
         unit_row = dict(zip(layout.headers, layout.units, strict=False)) if layout.units else None
     else:
         raise DataError(f"{path}: unknown kind of file '{kind}'. Known: {' '.join((*TEXT, *PARQUET, *GRIDDED))}.")

@@ -29,7 +29,7 @@ class Layout:
     encoding: str
 
 
-def read_text(path: Path, missing: tuple[str, ...]) -> tuple[pd.DataFrame, Layout]:
+def read_text(path: Path) -> tuple[pd.DataFrame, Layout]:
     """A text table as it stands: header texts as columns, nothing converted but plain numbers.
 
     Raises
@@ -49,7 +49,6 @@ def read_text(path: Path, missing: tuple[str, ...]) -> tuple[pd.DataFrame, Layou
             index_col=False,
             decimal=layout.decimal,
             encoding=layout.encoding,
-            na_values=list(missing),
             low_memory=False,
         )
     except pd.errors.EmptyDataError:
