@@ -229,7 +229,7 @@ def test_round_trip_of_a_folder_through_netcdf(tmp_path):
     ds.to_netcdf(tmp_path / "all.nc")
     back = data.read(tmp_path / "all.nc", basins=["02"])
     assert back["basin"].item() == "02"
-    assert back["kind"].item() == "y"
+    assert back["kind"].item() == "y" and set(back.data_vars) == set(ds.data_vars)
     np.testing.assert_array_equal(back["prcp"], ds["prcp"].sel(basin=["02"]))
 
 
@@ -237,6 +237,17 @@ def test_gzip_is_read_by_content(tmp_path):
     with gzip.open(tmp_path / "b.csv.gz", "wt") as file:
         file.write("date,prcp(mm/d)\n2000-01-01,1\n2000-01-02,2\n")
     assert data.read(tmp_path / "b.csv.gz")["basin"].item() == "b"
+
+
+def test_dataset_in_memory():
+    ds = data.weather(30, seed=1, basins=("01", "02"))
+    one = data.from_xarray(ds.isel(basin=1))
+    assert one["basin"].values.tolist() == ["02"] and one["lat"].values.tolist() == [45.0]
+    renamed = data.from_xarray(ds.rename(time="date", basin="station", prcp="rain"), area=5.0)
+    np.testing.assert_array_equal(renamed["prcp"], ds["prcp"])
+    assert renamed["area"].values.tolist() == [5.0, 5.0]
+    kelvin = ds.assign(temp=(ds["temp"] + 273.15).assign_attrs(units="K"))
+    np.testing.assert_allclose(data.from_xarray(kelvin)["temp"], ds["temp"])
 
 
 def test_real_camels_us():

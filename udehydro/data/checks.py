@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from .axis_checks import found, time_axis
+from .axis_checks import found, time_axis, variables
 from .names import CANONICAL, FORCING
 from .suspicions import constant_flow, flow_against_rain, swapped_columns, zero_spells
 
@@ -45,48 +45,38 @@ def series(ds: xr.Dataset, names=tuple(CANONICAL)) -> Iterator[tuple[str, str, n
 
 
 def finite(ds: xr.Dataset) -> Iterator[dict]:
-    """NaN, all NaN, infinite values, and periods that differ."""
+    """NaN, all NaN and infinite values."""
     time = ds["time"].values
-    spans = {}
     for basin, name, values in series(ds):
         nan, infinite = np.isnan(values), np.isinf(values)
         place = {"basin": basin, "variable": name}
         if infinite.any():
-            yield found(
-                "error",
-                "infinite",
-                "infinite values.",
-                "Correct them.",
-                count=infinite.sum(),
-                first=time[infinite.argmax()],
-                **place,
-            )
+            place |= {"count": infinite.sum(), "first": time[infinite.argmax()]}
+            yield found("error", "infinite", "infinite values.", "Correct them.", **place)
+        if not nan.any():
+            continue
+        place |= {"count": nan.sum(), "first": time[nan.argmax()]}
         if nan.all():
             severity = "error" if name in FORCING else "warning"
-            yield found(
-                severity,
-                "all_nan",
-                "no value at all.",
-                "Drop the variable or the basin.",
-                count=nan.sum(),
-                first=time[0],
-                **place,
-            )
-        elif nan.any() and name in FORCING:
-            message, remedy = (
-                f"{nan.sum()} missing value(s) in a forcing.",
-                "Fill them with udehydro.data.fill_gaps, or cut the period.",
-            )
-            yield found("error", "nan_forcing", message, remedy, count=nan.sum(), first=time[nan.argmax()], **place)
-        elif nan.any():
+            yield found(severity, "all_nan", "no value at all.", "Drop the variable or the basin.", **place)
+        elif name in FORCING:
+            remedy = "Fill them with udehydro.data.fill_gaps, or cut the period."
+            yield found("error", "nan_forcing", f"{nan.sum()} missing value(s) in a forcing.", remedy, **place)
+        else:
             message = f"{nan.sum()} of {len(nan)} values missing ({nan.mean():.0%}); left out of scores."
-            yield found("info", "nan_discharge", message, count=nan.sum(), first=time[nan.argmax()], **place)
-        if name in FORCING and not nan.all():
-            there = np.flatnonzero(~nan)
+            yield found("info", "nan_discharge", message, **place)
+
+
+def periods(ds: xr.Dataset) -> Iterator[dict]:
+    """Basins whose precipitation starts or ends at different times."""
+    spans = {}
+    for basin, _, values in series(ds, ("prcp",)):
+        there = np.flatnonzero(~np.isnan(values))
+        if there.size:
             spans[basin] = (there[0], there[-1])
     if len(set(spans.values())) > 1:
-        message = "the forcing of the basins covers different periods."
-        yield found("warning", "different_periods", message, "Select a common period.", count=len(set(spans.values())))
+        message, remedy = "the forcing of the basins covers different periods.", "Select a common period."
+        yield found("warning", "different_periods", message, remedy, count=len(set(spans.values())))
 
 
 def limits(ds: xr.Dataset) -> Iterator[dict]:
@@ -114,7 +104,7 @@ def limits(ds: xr.Dataset) -> Iterator[dict]:
 
 
 def temperature_order(ds: xr.Dataset) -> Iterator[dict]:
-    """tmin above tmax, and a mean outside the two."""
+    """tmin above tmax."""
     if "tmin" not in ds or "tmax" not in ds:
         return
     low, high = (ds[n].transpose("time", "basin").values for n in ("tmin", "tmax"))
@@ -126,7 +116,7 @@ def temperature_order(ds: xr.Dataset) -> Iterator[dict]:
             severity = "error" if wrong.mean() > 0.5 else "warning"
             yield found(
                 severity, "tmin_above_tmax", message, remedy, basin=str(basin), variable="tmin",
-                count=wrong.sum(),                first=ds["time"].values[wrong.argmax()],
+                count=wrong.sum(), first=ds["time"].values[wrong.argmax()],
             )  # fmt: skip
 
 
@@ -137,4 +127,4 @@ def suspicions(ds: xr.Dataset) -> Iterator[dict]:
             yield found(**fields)
 
 
-TESTS = (time_axis, finite, limits, temperature_order, suspicions)
+TESTS = (variables, time_axis, finite, periods, limits, temperature_order, suspicions)

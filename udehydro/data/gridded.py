@@ -113,6 +113,10 @@ def _standard_dims(ds: xr.Dataset, time: str | None, basin: str, where: str) -> 
     if times[0] != "time":
         ds = ds.rename({times[0]: "time"})
     places = [d for d in dims if key(d) in _BASIN_DIMS]
+    scalar = [c for c in _BASIN_DIMS if c in ds.coords and ds[c].ndim == 0]
+    if not places and scalar:
+        ds = ds.expand_dims(scalar[0])  # one basin selected from many
+        places = scalar
     if not places:
         ds = ds.expand_dims(basin=[basin])
     elif places[0] != "basin":
@@ -183,7 +187,7 @@ def _converted(ds, chosen, stated, index, area, where, said) -> dict[str, np.nda
 
 
 def _with_static(out: xr.Dataset, ds: xr.Dataset, coords: Mapping) -> xr.Dataset:
-    taken = {a for c in coords for a in _COORD_NAMES[c]}
+    taken = {next((a for a in _COORD_NAMES[c] if a in ds.variables), None) for c in coords if c not in ds.coords}
     for name in ds.data_vars:
         if ds[name].dims == ("basin",) and name not in taken:
             values = ds[name].values

@@ -100,10 +100,8 @@ def check(ds: xr.Dataset) -> Report:
 
 
 def _run(ds: xr.Dataset) -> Iterable[Finding]:
-    structural = [Finding(**f) for f in structure(ds)]
-    yield from structural
-    if any(f.kind in ("structure", "empty") for f in structural):
-        return
-    for test in checks.TESTS:
+    broken = [Finding(**f) for f in structure(ds)]
+    yield from broken
+    for test in () if broken else checks.TESTS:
         for found in test(ds):
             yield Finding(**found)
