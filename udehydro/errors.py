@@ -25,8 +25,11 @@ class SolverError(UdehydroError, ArithmeticError):
     failed : Tensor or None
         Boolean mask of shape ``(*batch)`` marking the batch elements that failed, so that a caller who
         runs many independent members can reject those and keep the others.
+    substeps : int or None
+        Substeps per interval that an explicit scheme needs to be stable, where that is the remedy.
     """
 
-    def __init__(self, message: str, failed=None):
+    def __init__(self, message: str, failed=None, substeps: int | None = None):
         super().__init__(message)
         self.failed = failed
+        self.substeps = substeps
