@@ -85,7 +85,7 @@ class Balance(nn.Module):
         self._first = len(self.store_names), len(self.forcing_names), len(self.parameter_names)
         self._driven_count = len(slots) - sum(self._first)
         self._steps = tuple(step for item, outputs in state for step in _bind(item, outputs, slots))
-        self._slot_count = len(slots)
+        self._slot_count, self._slots = len(slots), slots
         self._flux_slots = tuple(slots[f] for f in self.flux_names)
         self.dependence = _dependence(s, self.store_names)
 
@@ -113,6 +113,18 @@ class Balance(nn.Module):
         forcing : result of :meth:`prepare` at the same points.
         theta : parameters in the order of :attr:`parameter_names`.
         """
+        values = self._evaluate(stores, forcing, theta)
+        return tuple(values[i] for i in self._flux_slots)
+
+    def named(self, stores: Sequence[Tensor], forcing: Sequence[Tensor], theta: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Everything by name at the same points: stores, forcings, parameters, quantities, fluxes and their groups."""
+        values = self._evaluate(stores, forcing, theta)
+        named = {name: values[i] for name, i in self._slots.items() if FORMULA not in name}
+        for group, members in self.structure.groups.items():
+            named[group] = sum(named[m] for m in members)
+        return named
+
+    def _evaluate(self, stores: Sequence[Tensor], forcing: Sequence[Tensor], theta: Sequence[Tensor]) -> list:
         values = [None] * self._slot_count
         n, given, parameters = self._first
         values[:n] = stores
@@ -121,7 +133,7 @@ class Balance(nn.Module):
         start = n + given + parameters
         values[start : start + self._driven_count] = forcing[given:]
         _run(self._steps, values)
-        return tuple(values[i] for i in self._flux_slots)
+        return values
 
     def tendency(self, rates: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Net inflow of every store: ``rates @ incidence`` without building a matrix."""

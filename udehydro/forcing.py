@@ -25,6 +25,7 @@ class Forcing:
     units : name -> unit.
     time_edge : (T + 1,) datetime64, edges of the intervals: interval k runs from edge k to edge k + 1.
     basins : names along the last batch dimension, for messages and output.
+    members : names along the first of two batch dimensions.
 
     Raises
     ------
@@ -36,6 +37,7 @@ class Forcing:
     units: Mapping[str, str]
     time_edge: np.ndarray
     basins: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
 
     def __post_init__(self):
         edges = np.asarray(self.time_edge, dtype="datetime64[ns]")
@@ -87,9 +89,14 @@ class Forcing:
 
     def label(self, k: int, element: Sequence[int] = ()) -> str:
         """``basin 01013500, 1983-04-02`` for messages."""
-        where = f"basin {self.basins[element[-1]]}" if self.basins and element else f"batch element {tuple(element)}"
-        member = f", member {element[0]}" if len(element) > 1 else ""
-        return f"{where}{member}, {date(self.time_edge[k])}" if element else date(self.time_edge[k])
+        parts = []
+        if len(element) > 1:
+            parts.append(f"member {self.members[element[0]] if self.members else element[0]}")
+        if element and self.basins:
+            parts.append(f"basin {self.basins[element[-1]]}")
+        elif element and not self.members:
+            parts.append(f"batch element {tuple(element)}")
+        return ", ".join([*parts, date(self.time_edge[k])])
 
     def tensors(self, names: Sequence[str]) -> tuple[Tensor, ...]:
         """Series by name, in order; an unknown name is an error that lists what there is."""
@@ -119,6 +126,18 @@ class Forcing:
         """A leading member axis on the batch (a view: nothing is copied)."""
         values = {n: v.unsqueeze(1).expand(v.shape[0], members, *v.shape[1:]) for n, v in self.values.items()}
         return replace(self, values=values)
+
+    def independent(self, starts: int = 1) -> Forcing:
+        """Every basin, ``starts`` times, as a member of its own: batch (starts * basins, 1), starts outermost.
+
+        Members share nothing, so parameters and networks with a leading member axis are trained side by side.
+        """
+        if len(self.batch) > 1:
+            raise DataError(f"independent() takes a batch of basins, not {self.batch}.")
+        names = self.basins or ("",)
+        values = {n: v.reshape(len(self), -1).repeat(1, starts).unsqueeze(-1) for n, v in self.values.items()}
+        members = tuple(f"{b} (start {i})" if starts > 1 else b for i in range(starts) for b in names)
+        return replace(self, values=values, basins=(), members=members)
 
     def to(self, device=None, dtype=None) -> Forcing:
         return replace(self, values={n: v.to(device=device, dtype=dtype) for n, v in self.values.items()})

@@ -1,5 +1,6 @@
 """Solvers: frozen dataclasses that turn a problem into storages and volumes."""
 
+from udehydro.solvers.all_at_once import AllAtOnce
 from udehydro.solvers.problem import Problem, Solver, SolverReport
 from udehydro.solvers.stepping import Stepping
 from udehydro.solvers.tableau import BACKWARD_EULER, EXPLICIT_EULER, HEUN, RK4, SDIRK2, Tableau
@@ -11,6 +12,7 @@ __all__ = [
     "HEUN",
     "RK4",
     "SDIRK2",
+    "AllAtOnce",
     "Problem",
     "Solver",
     "SolverReport",

@@ -50,6 +50,19 @@ class March:
         self._edges.append(end)
         self.last = end
 
+    def extend(self, interval: Tensor, h: Tensor, starts: Tensor, solved, volume: Tensor, ends: Tensor) -> None:
+        """Add steps that were solved together: arrays with the steps along dimension 1, the same number per interval."""
+        n = len(interval)
+        intervals = interval.unique_consecutive()
+        per = n // len(intervals)
+        self._k += interval.tolist()
+        self._h += [h[i].reshape(()) for i in range(n)]
+        self._y += starts.unbind(1)
+        self._solved += list(zip(*(s.unbind(1) for s in solved), strict=True))
+        self._volumes += volume.unflatten(1, (len(intervals), per)).sum(2).unbind(1)
+        self._edges += ends[:, per - 1 :: per].unbind(1)
+        self.last = self._edges[-1]
+
     def finish(self) -> March:
         """Stack the record; intervals never reached (a march that blew up) are NaN."""
         missing = self._intervals - len(self._volumes)

@@ -153,12 +153,11 @@ def solve_stage(
     return stage, done, count
 
 
-def correct(model: Balance, point: Point, base: Tensor, ha: Tensor, solved: Tensor) -> Tensor:
+def correct(model: Balance, point: Point, base: Tensor, ha: Tensor, solved: Tensor, jacobian: Tensor) -> Tensor:
     """One Newton step from a solved stage, differentiable in ``base``, parameters, forcing and weights.
 
     With the Jacobian frozen at the solution this is the implicit function theorem: dY = (I - ha J)^-1 (dbase + ha df).
     """
-    _, jacobian = rates_and_jacobian(model, point, solved)
     r = solved - base - ha * tendency(model, rates(model, point, solved))
     update, _ = eliminate(model, jacobian, ha, r)
     return solved - update

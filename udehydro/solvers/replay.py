@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from udehydro.solvers import newton
 from udehydro.solvers.march import March, Steps
 from udehydro.solvers.problem import Point, Problem
 from udehydro.solvers.scan import reverse_scan
@@ -56,12 +57,14 @@ class _Adjoint(torch.autograd.Function):
 
 def _pull(problem, tableau, steps: Steps, external, g_volume, after, grads: _Gradients) -> Tensor:
     """Carry the adjoint through a chunk, last step first, and add its share of every gradient; returns it at the start."""
+    jacobians = _jacobians(problem, steps)
     with torch.enable_grad():
         point, inputs = grads.open(steps)
         y = steps.y.detach().requires_grad_()
-        end, volume = advance(problem.model, tableau, point, steps.h, y, replayed(problem.model, point, steps.solved))
-    n = y.shape[0]
-    rows = [torch.autograd.grad(end[i].sum(), y, retain_graph=True)[0] for i in range(n)]
+        stages = replayed(problem.model, point, steps.solved, jacobians)
+        end, volume = advance(problem.model, tableau, point, steps.h, y, stages)
+        sums = [end[i].sum() for i in range(y.shape[0])]
+    rows = [torch.autograd.grad(total, y, retain_graph=True)[0] for total in sums]
     transition = torch.stack(rows)
     (through_volume,) = torch.autograd.grad(
         volume, y, g_volume, retain_graph=True, allow_unused=True, materialize_grads=True
@@ -71,6 +74,12 @@ def _pull(problem, tableau, steps: Steps, external, g_volume, after, grads: _Gra
     cotangent = external + torch.cat([passed[:, 1:], after.unsqueeze(1)], dim=1)
     grads.add(steps, torch.autograd.grad((end, volume), inputs, (cotangent, g_volume), allow_unused=True))
     return passed[:, 0]
+
+
+def _jacobians(problem: Problem, steps: Steps) -> list[Tensor]:
+    """Jacobians (S, S, n, *batch) at the solved stages of all steps, without a graph."""
+    point = problem.at(steps.interval)
+    return [newton.rates_and_jacobian(problem.model, point, state)[1] for state in steps.solved]
 
 
 class _Gradients:
@@ -115,12 +124,12 @@ def replay_tape(
 ) -> tuple[Tensor, Tensor]:
     """Storage and volumes by differentiable steps, one after the other; ``window`` steps are recomputed at a time."""
 
-    def run(y: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+    def run(y: Tensor, steps: Steps, jacobians: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         ends, volumes = [], []
-        steps = march.steps(start, stop)
         for n, k in enumerate(steps.interval.tolist()):
-            point, solved = problem.at(k), tuple(s[:, n] for s in steps.solved)
-            y, volume = advance(problem.model, tableau, point, steps.h[n], y, replayed(problem.model, point, solved))
+            point = problem.at(k)
+            stages = replayed(problem.model, point, [s[:, n] for s in steps.solved], [j[:, :, n] for j in jacobians])
+            y, volume = advance(problem.model, tableau, point, steps.h[n], y, stages)
             ends.append(y)
             volumes.append(volume)
         return y, torch.stack(ends), torch.stack(volumes)
@@ -128,11 +137,10 @@ def replay_tape(
     y, ends, volumes = storage0.movedim(-1, 0), [], []
     size = window or len(march)
     for start in range(0, len(march), size):
-        stop = min(start + size, len(march))
-        if window is None:
-            y, e, v = run(y, start, stop)
-        else:
-            y, e, v = checkpoint(run, y, start, stop, use_reentrant=False)
+        steps = march.steps(start, min(start + size, len(march)))
+        # Jacobians are made outside the window: a backward pass inside a checkpoint would recompute it every time
+        arguments = (y, steps, _jacobians(problem, steps))
+        y, e, v = run(*arguments) if window is None else checkpoint(run, *arguments, use_reentrant=False)
         ends.append(e)
         volumes.append(v)
     interval = march.interval

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -36,6 +36,6 @@ def advance(
     return y + newton.tendency(model, volume), volume
 
 
-def replayed(model: Balance, point: Point, solved) -> StageSolver:
+def replayed(model: Balance, point: Point, solved: Sequence[Tensor], jacobians: Sequence[Tensor]) -> StageSolver:
     """Stages that were solved before, each corrected by one differentiable Newton step."""
-    return lambda i, base, ha: newton.correct(model, point, base, ha, solved[i])
+    return lambda i, base, ha: newton.correct(model, point, base, ha, solved[i], jacobians[i])

@@ -63,9 +63,13 @@ class Stepping:
             raise ConfigError(f"tolerance must be above zero, got {self.tolerance!r}.")
 
     def __call__(self, problem: Problem, storage0: Tensor) -> tuple[Tensor, Tensor, SolverReport]:
-        report = SolverReport(f"Stepping({self.tableau.name}, substeps={self.substeps})")
+        return self.run(problem, storage0, self._march, f"Stepping({self.tableau.name}, substeps={self.substeps})")
+
+    def run(self, problem: Problem, storage0: Tensor, drive, name: str) -> tuple[Tensor, Tensor, SolverReport]:
+        """March with a driver ``(problem, y0, report) -> March``, check the result, attach the gradient."""
+        report = SolverReport(name)
         with torch.no_grad():
-            march = self._march(problem, storage0.detach().movedim(-1, 0), report)
+            march = drive(problem, storage0.detach().movedim(-1, 0), report)
         self._check(problem, march, report)
         wants = torch.is_grad_enabled() and (storage0.requires_grad or problem.leaves())
         if not wants:
@@ -76,16 +80,20 @@ class Stepping:
 
     def _march(self, problem: Problem, y: Tensor, report: SolverReport) -> March:
         march = March(y, len(problem.days))
-        for k, days in enumerate(problem.days.unbind(0)):
-            point = problem.at(k)
-            h = days / self.substeps
-            y, steps, ok = self._interval(problem, point, y, [h] * self.substeps, report)
-            if (self.tableau.implicit or self.undershoot == "split") and not bool(ok.all()):
-                y, steps = self._split(problem, point, march.last, k, ok, report)
-            march.append(k, steps, y)
-            if not self.tableau.implicit and k % CHECK_EVERY == CHECK_EVERY - 1 and not bool(y.isfinite().all()):
+        for k in range(len(problem.days)):
+            self.step(problem, march, k, report)
+            blown = not self.tableau.implicit and k % CHECK_EVERY == CHECK_EVERY - 1
+            if blown and not bool(march.last.isfinite().all()):
                 break
         return march.finish()
+
+    def step(self, problem: Problem, march: March, k: int, report: SolverReport) -> None:
+        """Add the steps through interval ``k`` to the march."""
+        point, h = problem.at(k), problem.days[k] / self.substeps
+        y, steps, ok = self._interval(problem, point, march.last, [h] * self.substeps, report)
+        if (self.tableau.implicit or self.undershoot == "split") and not bool(ok.all()):
+            y, steps = self._split(problem, point, march.last, k, ok, report)
+        march.append(k, steps, y)
 
     def _interval(self, problem: Problem, point: Point, y: Tensor, lengths: list[Tensor], report: SolverReport):
         """Steps of the given lengths through one interval; returns the end state, the steps, and which points are fine."""

@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torchdiffeq import odeint, odeint_adjoint
 
 from udehydro.errors import ConfigError, SolverError
@@ -63,7 +64,10 @@ class Torchdiffeq:
     def __call__(self, problem: Problem, storage0: Tensor) -> tuple[Tensor, Tensor, SolverReport]:
         report = SolverReport(f"Torchdiffeq({self.method}, adjoint={self.adjoint})")
         solve = self._by_interval if self.span == "interval" else self._whole_record
-        storage, volume = solve(problem, storage0.movedim(-1, 0))
+        if self.adjoint and torch.is_grad_enabled():
+            storage, volume = _isolated(problem, storage0.movedim(-1, 0), solve)
+        else:
+            storage, volume = solve(problem, storage0.movedim(-1, 0))
         finite = torch.isfinite(storage)
         if not storage.is_meta and not bool(finite.all()):
             k, *element = (~finite).any(-1).nonzero()[0].tolist()
@@ -124,6 +128,37 @@ class Torchdiffeq:
                 f"torchdiffeq {self.method} gave up in {problem.label(k)}: {error}. Loosen rtol/atol, or use an implicit "
                 "scheme (Stepping): a stiff store makes explicit steps vanish.",
             ) from error
+
+
+def _isolated(problem: Problem, y: Tensor, solve) -> tuple[Tensor, Tensor]:
+    """Solve on leaf copies of every tensor, joined to the outer graph by one Function.
+
+    The continuous adjoint differentiates with respect to each tensor it is given. Terms evaluated once per run depend on
+    parameters that laws may read directly as well: without the copies their gradient would be counted twice.
+    """
+    series = (*problem.forcing, *problem.theta)
+    weights = [p for p in problem.model.parameters() if p.requires_grad]
+    return _Isolate.apply(problem, solve, y, len(series), *series, *weights)
+
+
+class _Isolate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, problem, solve, y, count, *tensors):
+        copies = [t.detach().requires_grad_(t.requires_grad) for t in (y, *tensors[:count])]
+        split = 1 + len(problem.forcing)
+        inner = problem.replace(forcing=tuple(copies[1:split]), theta=tuple(copies[split:]))
+        with torch.enable_grad():
+            ctx.outputs = solve(inner, copies[0])
+        ctx.inputs = [*copies, *tensors[count:]]
+        return tuple(o.detach() for o in ctx.outputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):
+        wanted = [t for t in ctx.inputs if t.requires_grad]
+        found = iter(torch.autograd.grad(ctx.outputs, wanted, gradients, allow_unused=True))
+        y, *rest = (next(found) if t.requires_grad else None for t in ctx.inputs)
+        return None, None, y, None, *rest
 
 
 def _adjoint_options(options: dict) -> dict:
