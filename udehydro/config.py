@@ -1,0 +1,196 @@
+"""An experiment as one flat YAML file: strict about names, plain about what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
+
+import yaml
+
+from udehydro import models, settings
+from udehydro.errors import ConfigError
+from udehydro.settings import Period
+from udehydro.solvers import BACKWARD_EULER, SDIRK2, AllAtOnce, Solver, Stepping
+from udehydro.structure import Structure, suggest
+from udehydro.training.losses import KGE, NSE, LogNSE, Loss, SqrtNSE
+
+STRUCTURES: dict[str, Structure] = {n: s for n in models.__all__ if isinstance(s := getattr(models, n), Structure)}
+LOSSES: dict[str, Loss] = {"nse": NSE(), "kge": KGE(), "sqrt_nse": SqrtNSE(), "log_nse": LogNSE()}
+SCHEMES = {"sdirk2": SDIRK2, "backward_euler": BACKWARD_EULER}
+SOLVERS: dict[str, Callable[[Stepping], Solver]] = {"all_at_once": AllAtOnce, "stepping": lambda stepping: stepping}
+DEMO = "demo:fulda"
+"""Name under which the shipped demonstration data are read."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that determines a run; ``to_yaml`` and ``from_yaml`` keep every digit of it.
+
+    Attributes
+    ----------
+    data : file or folder that `udehydro.data.read` takes, or ``demo:fulda``.
+    train, test, valid : inclusive dates. Without ``valid`` the last 20 % of ``train`` choose settings, and the model
+        is then fitted again to all of ``train``; so it is for a ``valid`` inside ``train``.
+    out : output folder.
+    basins : ids, ``("all",)``, or ``()`` for data of one basin.
+    model : name of a structure in `udehydro.models`.
+    neural : fluxes, quantities or groups of the model to be learned by networks.
+    hidden : widths of the hidden layers.
+    members : networks with different initial weights trained side by side; validation picks one.
+    seed : draws initial parameters and weights.
+    device : where tensors live, as PyTorch calls it.
+    starts : initial parameter sets of the calibration; ``adam`` and ``lbfgs`` are its steps.
+    neural_adam, neural_lbfgs : steps of the training with networks.
+    loss : nse, kge, sqrt_nse or log_nse.
+    solver, scheme, substeps : numerics.
+    warmup_days : days at the start of the record that are never scored.
+    area : km2, turns m3/s into mm/d; lat : degrees north, gives day length. Both only where the data do not state them.
+    columns, units : variable -> column of the table, variable or column -> unit.
+    dayfirst : reads 03/04/1999 as 3 April.
+    fill_gaps : longest gap in the forcing, in steps, that may be filled; 0 refuses gaps.
+    """
+
+    data: str
+    train: Period
+    test: Period
+    out: str
+    valid: Period | None = None
+    basins: tuple[str, ...] = ()
+    model: str = "exphydro"
+    neural: tuple[str, ...] = ()
+    hidden: tuple[int, ...] = (16, 16)
+    members: int = 4
+    seed: int = 0
+    device: str = "cpu"
+    starts: int = 8
+    adam: int = 60
+    lbfgs: int = 60
+    neural_adam: int = 100
+    neural_lbfgs: int = 60
+    loss: str = "nse"
+    solver: str = "all_at_once"
+    scheme: str = "sdirk2"
+    substeps: int = 1
+    warmup_days: int = 365
+    area: float | None = None
+    lat: float | None = None
+    columns: Mapping[str, str] | None = None
+    units: Mapping[str, str] | None = None
+    dayfirst: bool | None = None
+    fill_gaps: int = 0
+
+    def __post_init__(self):
+        for name, known in (("model", STRUCTURES), ("loss", LOSSES), ("solver", SOLVERS), ("scheme", SCHEMES)):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name}: '{getattr(self, name)}' is not known.{suggest(getattr(self, name), known)}")
+        _check_neural(self)
+        _check_periods(self)
+
+    @classmethod
+    def of(cls, values: Mapping[str, object], where: str = "settings") -> Experiment:
+        """From plain values (text, numbers, lists), each checked; unknown and missing names are errors."""
+        known = {f.name: f for f in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"{where}: unknown setting '{name}'.{suggest(str(name), known)}")
+        parsed = {n: _PARSERS[n](v, n) for n, v in values.items() if v is not None}
+        missing = [n for n, f in known.items() if f.default is MISSING and n not in parsed]
+        if missing:
+            flags = ", ".join(f"--{n}" for n in missing)
+            raise ConfigError(f"{where}: {', '.join(missing)} missing; add to the YAML file, or give {flags}.")
+        return cls(**parsed)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, **overrides: object) -> Experiment:
+        """Read a YAML file; ``overrides`` that are not None take the place of what it says."""
+        return cls.of({**_load(Path(path)), **_given(overrides)}, str(path))
+
+    @classmethod
+    def from_flags(cls, config: str | Path | None = None, **flags: object) -> Experiment:
+        """From command-line flags (None: not given), on top of a YAML file where there is one."""
+        return cls.from_yaml(config, **flags) if config else cls.of(_given(flags), "flags")
+
+    def to_yaml(self) -> str:
+        """All settings as YAML, with those left at their defaults."""
+        return yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True, width=120)
+
+    def plain(self) -> dict[str, object]:
+        """Settings as text, numbers and lists."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    def differences(self, other: Experiment) -> list[str]:
+        """``name: mine, theirs`` for every setting that differs; the output folder does not count."""
+        mine, theirs = self.plain(), other.plain()
+        return [f"{n}: {mine[n]}, {theirs[n]}" for n in mine if n != "out" and mine[n] != theirs[n]]
+
+    def with_(self, **changes: object) -> Experiment:
+        return replace(self, **changes)
+
+    def make_solver(self) -> Solver:
+        return SOLVERS[self.solver](Stepping(SCHEMES[self.scheme], substeps=self.substeps))
+
+
+def _check_neural(e: Experiment) -> None:
+    s = STRUCTURES[e.model]
+    known = [*s.groups, *(f.name for f in s.fluxes), *(q.name for q in s.quantities)]
+    for name in e.neural:
+        if name not in known:
+            raise ConfigError(
+                f"neural: model '{e.model}' has no flux, quantity or group '{name}'.{suggest(name, known)}"
+            )
+    if len(set(e.neural)) != len(e.neural):
+        raise ConfigError(f"neural: {', '.join(e.neural)} names something twice.")
+
+
+def _check_periods(e: Experiment) -> None:
+    for name, period in (("train", e.train), ("valid", e.valid)):
+        if period is not None and period.overlaps(e.test):
+            raise ConfigError(
+                f"{name} ({period}) and test ({e.test}) overlap: the test period is opened once, after every choice. "
+                "Separate them."
+            )
+    if e.valid and e.valid.overlaps(e.train) and not e.train.contains(e.valid):
+        raise ConfigError(f"valid ({e.valid}) has to lie inside train ({e.train}) or outside it, not across its end.")
+    if e.valid and e.valid.contains(e.train):
+        raise ConfigError(f"valid ({e.valid}) covers all of train ({e.train}): nothing is left to fit to.")
+
+
+def _load(path: Path) -> dict[str, object]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}). Check the path of the experiment file."
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds no settings. Write lines such as 'train: 1981-10-01/1990-09-30'.")
+    return {str(n): v for n, v in values.items()}
+
+
+def _given(values: Mapping[str, object]) -> dict[str, object]:
+    return {n: v for n, v in values.items() if v is not None}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Period):
+        return str(value)
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+_PARSERS: dict[str, Callable[[object, str], object]] = (
+    dict.fromkeys(("data", "out", "model", "device", "loss", "solver", "scheme"), settings.text)
+    | dict.fromkeys(("train", "test", "valid"), settings.period)
+    | dict.fromkeys(("basins", "neural"), settings.names)
+    | dict.fromkeys(
+        ("seed", "adam", "lbfgs", "neural_adam", "neural_lbfgs", "warmup_days", "fill_gaps"), settings.whole(0)
+    )
+    | dict.fromkeys(("members", "starts", "substeps"), settings.whole(1))
+    | dict.fromkeys(("area", "lat"), settings.real)
+    | dict.fromkeys(("columns", "units"), settings.mapping)
+    | {"hidden": settings.widths, "dayfirst": settings.flag}
+)

@@ -1,0 +1,162 @@
+"""Models on disk: a readable ``model.json`` and, where there are networks, ``weights.safetensors``. No pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import udehydro
+from udehydro.balance import Balance
+from udehydro.errors import DataError, StructureError
+from udehydro.files import write_atomic, write_json_atomic
+from udehydro.laws import Fraction, Multiplier, NeuralLaw, Positive
+from udehydro.laws.neural import Output
+from udehydro.structure import Structure, suggest
+
+FORMAT = 1
+MODEL, WEIGHTS = "model.json", "weights.safetensors"
+_OUTPUTS: dict[str, type[Output]] = {c.__name__: c for c in (Positive, Fraction, Multiplier)}
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A model with its parameter values, of one basin.
+
+    Attributes
+    ----------
+    model : Balance, without member axis: it runs on any batch.
+    theta : parameter -> value, physical units.
+    about : further entries of ``model.json`` (variant, basin, versions).
+    """
+
+    model: Balance
+    theta: dict[str, float]
+    about: dict[str, object] = field(default_factory=dict)
+
+
+def save(folder: str | Path, model: Balance, theta: Mapping[str, float], **about: object) -> Path:
+    """Write a model of one basin; networks with a member axis have one member (see `udehydro.training.take`).
+
+    Parameters
+    ----------
+    folder : made where it is missing; the weights are written first and ``model.json``, which names them, last.
+    theta : value per parameter, physical units.
+    **about : what else to remember: variant, basin, ...
+
+    Raises
+    ------
+    StructureError
+        For a model with a law that is neither a formula of its structure nor a `NeuralLaw`.
+    """
+    folder = Path(folder)
+    declared = model.structure.parameters
+    content = {
+        "format": FORMAT,
+        "structure": model.structure.name,
+        "laws": {name: _spec(name, law) for name, law in model.laws.items()},
+        "parameters": {n: {"value": float(v), "unit": declared[n].unit} for n, v in theta.items()},
+        **about,
+        "versions": {"udehydro": udehydro.__version__, "torch": torch.__version__},
+    }
+    tensors = {n: _without_member(n, v) for n, v in model.state_dict().items()}
+    if tensors:
+        data = safetensors.torch.save(tensors)
+        write_atomic(folder / WEIGHTS, data)
+        content |= {"weights": WEIGHTS, "sha256": hashlib.sha256(data).hexdigest()}
+    write_json_atomic(folder / MODEL, content)
+    return folder
+
+
+def load(folder: str | Path, structures: Mapping[str, Structure]) -> Saved:
+    """Read what `save` wrote.
+
+    Parameters
+    ----------
+    folder : with ``model.json``.
+    structures : name -> Structure the model may be built on.
+
+    Raises
+    ------
+    DataError
+        For files that are missing, damaged or of another format.
+    """
+    folder = Path(folder)
+    content = _read(folder / MODEL)
+    try:
+        name = content["structure"]
+        if name not in structures:
+            raise DataError(f"{folder / MODEL}: the structure '{name}' is not known.{suggest(name, structures)}")
+        theta = {n: float(p["value"]) for n, p in content["parameters"].items()}
+        model = Balance(structures[name], **{n: _law(spec) for n, spec in content["laws"].items()})
+    except (KeyError, TypeError, AttributeError, StructureError) as error:
+        raise DataError(f"{folder / MODEL}: does not describe a model ({error!r}). Save it again.") from error
+    if "weights" in content:
+        _load_weights(folder, model, content["sha256"])
+    about = {n: v for n, v in content.items() if n not in ("laws", "parameters", "weights", "sha256", "format")}
+    return Saved(model, theta, about)
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file. Name the folder of a saved model.") from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: cannot be read ({error}).") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(f"{path}: is no model of format {FORMAT}, the one this version of udehydro reads.")
+    return content
+
+
+def _load_weights(folder: Path, model: Balance, sha256: str) -> None:
+    path = folder / WEIGHTS
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). It belongs to {MODEL} beside it.") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise DataError(f"{path}: differs from the SHA-256 in {MODEL}: restore it, or train again.")
+    try:
+        model.load_state_dict(safetensors.torch.load(data))
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise DataError(f"{path}: does not fit the laws in {MODEL} ({error}).") from None
+
+
+def _spec(name: str, law: nn.Module) -> dict[str, object]:
+    """What is needed to build a law again, its weights apart."""
+    if not isinstance(law, NeuralLaw):
+        raise StructureError(f"The law of '{name}', a {type(law).__name__}, cannot be saved: only NeuralLaw can.")
+    signs = law.net.signs.flatten().tolist()
+    return {
+        "kind": "NeuralLaw",
+        "inputs": list(law.inputs),
+        "output": {"kind": type(law.output).__name__, **asdict(law.output)},
+        "hidden": [w.shape[-1] for w in law.net.weights][:-1],
+        "increasing": [n for n, s in zip(law.inputs, signs, strict=True) if s > 0],
+        "decreasing": [n for n, s in zip(law.inputs, signs, strict=True) if s < 0],
+        "tau": law.tau,
+    }
+
+
+def _law(spec: Mapping) -> NeuralLaw:
+    options = {**spec["output"]}
+    output = _OUTPUTS[options.pop("kind")](**options)
+    given = {n: spec[n] for n in ("hidden", "increasing", "decreasing", "tau")}
+    return NeuralLaw(*spec["inputs"], output=output, **given)
+
+
+def _without_member(name: str, value: Tensor) -> Tensor:
+    """Weights (1, in, out), biases (1, 1, out) and scales (1, 1, in) of one member as those of a network without."""
+    kind = name.split(".")[-2] if name[-1].isdigit() else name.split(".")[-1]
+    plain = {"weights": 2, "biases": 2, "centre": 1, "spread": 1}.get(kind, value.ndim)
+    if value.ndim > plain and any(n != 1 for n in value.shape[: value.ndim - plain]):
+        raise StructureError(f"'{name}' has shape {tuple(value.shape)}: take one member of the model before saving it.")
+    return value.detach().cpu().reshape(value.shape[value.ndim - plain :]).clone().contiguous()

@@ -1,0 +1,92 @@
+"""Values of settings: periods, names, numbers; each parser says what it wanted and names the setting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import date
+from typing import NamedTuple
+
+from udehydro.errors import ConfigError
+
+
+class Period(NamedTuple):
+    """Two dates, both inclusive, ISO format."""
+
+    start: str
+    end: str
+
+    def __str__(self) -> str:
+        return f"{self.start}/{self.end}"
+
+    @classmethod
+    def parse(cls, text: object, name: str = "period") -> Period:
+        """``A/B`` with dates such as 1981-10-01/1990-09-30."""
+        parts = [p.strip() for p in text.split("/")] if isinstance(text, str) else []
+        try:
+            start, end = (date.fromisoformat(p) for p in parts)
+        except ValueError:
+            raise ConfigError(
+                f"{name}: '{text}' is no period. Write two dates and a slash, e.g. {name}: 1981-10-01/1990-09-30."
+            ) from None
+        if start > end:
+            raise ConfigError(f"{name}: it starts on {start}, after its end on {end}. Exchange the two dates.")
+        return cls(start.isoformat(), end.isoformat())
+
+    def overlaps(self, other: Period) -> bool:
+        return self.start <= other.end and other.start <= self.end
+
+    def contains(self, other: Period) -> bool:
+        return self.start <= other.start and other.end <= self.end
+
+
+def text(value: object, name: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{name}: {value!r} has to be text.")
+    return value
+
+
+def period(value: object, name: str) -> Period:
+    return value if isinstance(value, Period) else Period.parse(value, name)
+
+
+def names(value: object, name: str) -> tuple[str, ...]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(i, str) for i in items):
+        raise ConfigError(
+            f"{name}: {value!r} has to be text: one name, several with commas, or a list. Put ids that are numbers in "
+            "quotes, '01013500': YAML would drop the leading zero."
+        )
+    return tuple(i.strip() for i in items if i.strip())
+
+
+def whole(lowest: int) -> Callable[[object, str], int]:
+    def parse(value: object, name: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+            raise ConfigError(f"{name}: {value!r} has to be a whole number, {lowest} or more.")
+        return value
+
+    return parse
+
+
+def real(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{name}: {value!r} has to be a number.")
+    return float(value)
+
+
+def widths(value: object, name: str) -> tuple[int, ...]:
+    items = value if isinstance(value, list | tuple) else [value]
+    return tuple(whole(1)(i, name) for i in items)
+
+
+def mapping(value: object, name: str) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(v, str) for kv in value.items() for v in kv):
+        raise ConfigError(f"{name}: {value!r} has to be a mapping of text to text, e.g. {name}: {{prcp: rain}}.")
+    return dict(value)
+
+
+def flag(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}: {value!r} has to be true or false.")
+    return value
