@@ -106,11 +106,12 @@ def begin(model: Balance, point: Point, base: Tensor, ha: Tensor, guess: Tensor)
 
 
 def iterate(
-    model: Balance, point: Point, base: Tensor, ha: Tensor, stage: Stage, absolute: float
+    model: Balance, point: Point, base: Tensor, ha: Tensor, stage: Stage, done: Tensor, absolute: float
 ) -> tuple[Stage, Tensor]:
-    """One damped Newton iteration at every point; returns the stage and a mask (*points) of those converged.
+    """One damped Newton iteration at every point not done; returns the stage and a mask (*points) of those converged.
 
-    A point whose trial does not reduce its residual keeps its state and halves its step, at most six times.
+    A point whose trial does not reduce its residual keeps its state and halves its step, at most six times. One that is
+    done keeps its state too, so that no result depends on how long others in the batch take.
     """
     trial = stage.state - stage.damping * stage.update
     f, jacobian = rates_and_jacobian(model, point, trial)
@@ -119,7 +120,7 @@ def iterate(
     size = r.abs().sum(0)
     accept = converged | (size <= (1.0 - DECREASE * stage.damping) * stage.size)
     exhausted = stage.damping <= 0.5**HALVINGS
-    accept = accept | (exhausted & torch.isfinite(size))
+    accept = (accept | (exhausted & torch.isfinite(size))) & ~done
     update, pivot = eliminate(model, jacobian, ha, r)
     new = Stage(
         torch.where(accept, trial, stage.state),
@@ -128,7 +129,7 @@ def iterate(
         torch.where(accept, torch.ones_like(stage.damping), 0.5 * stage.damping),
         torch.where(accept, torch.minimum(stage.pivot, pivot), stage.pivot),
     )
-    return new, converged & accept
+    return new, done | (converged & accept)
 
 
 def solve_stage(
@@ -148,7 +149,7 @@ def solve_stage(
     done = (r.abs() <= tolerance(guess, absolute)).all(0)
     count = 1
     while not bool(done.all()) and count < iterations:
-        stage, done = iterate(model, point, base, ha, stage, absolute)
+        stage, done = iterate(model, point, base, ha, stage, done, absolute)
         count += 1
     return stage, done, count
 

@@ -36,6 +36,19 @@ def advance(
     return y + newton.tendency(model, volume), volume
 
 
+def path(model: Balance, tableau: Tableau, point: Point, h: Tensor, y: Tensor) -> list[Tensor]:
+    """States that an explicit step visits after its start: the later stages and the end."""
+    states, slopes = [y], []
+    for row in (*tableau.a[1:], tableau.b):
+        slopes.append(newton.tendency(model, newton.rates(model, point, states[-1])))
+        state = y
+        for weight, slope in zip(row, slopes, strict=False):
+            if weight:
+                state = state + (h * weight) * slope
+        states.append(state)
+    return states[1:]
+
+
 def replayed(model: Balance, point: Point, solved: Sequence[Tensor], jacobians: Sequence[Tensor]) -> StageSolver:
     """Stages that were solved before, each corrected by one differentiable Newton step."""
     return lambda i, base, ha: newton.correct(model, point, base, ha, solved[i], jacobians[i])
