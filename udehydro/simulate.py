@@ -12,7 +12,7 @@ from udehydro.balance import Balance
 from udehydro.errors import DataError, StructureError
 from udehydro.forcing import Forcing
 from udehydro.simulation import Simulation
-from udehydro.solvers import Problem, Solver, Stepping
+from udehydro.solvers import AllAtOnce, Problem, Solver
 
 SPIN_UP_CYCLES = 10
 SPIN_UP_CHANGE = 0.1
@@ -38,7 +38,7 @@ def simulate(
         one more, leading T or 1. ``None`` takes the declared defaults.
     storage0 : initial storages [mm], a tensor (*batch, S) or a value per store; ``None`` repeats the first year
         until storages change by less than 0.1 mm (at most 10 times), without gradient.
-    solver : ``Stepping()`` (SDIRK2, one step per interval) by default.
+    solver : ``AllAtOnce()`` (SDIRK2, one step per interval) by default.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def simulate(
     SolverError
         Where the solver cannot vouch for its numbers; names basin and date.
     """
-    solver = solver or Stepping()
+    solver = solver or AllAtOnce()
     problem = pose(model, forcing, theta)
     if storage0 is None:
         start, cycles = spin_up(model, forcing, theta=theta, solver=solver)
@@ -129,7 +129,7 @@ def spin_up(
     solver: Solver | None = None,
 ) -> tuple[Tensor, int]:
     """Storages (*batch, S) after repeating the first year until they settle, and the number of repetitions."""
-    solver = solver or Stepping()
+    solver = solver or AllAtOnce()
     year = forcing.isel(slice(0, int((forcing.time < forcing.time[0] + _YEAR).sum())))
     if theta is not None:
         theta = {n: _first_year(torch.as_tensor(v), len(forcing), len(year), forcing.batch) for n, v in theta.items()}

@@ -161,21 +161,24 @@ class _Network(nn.Module):
         self.inputs = tuple(inputs)
         signs = [(n in increasing) - (n in decreasing) for n in inputs]
         self.net = Perceptron(len(inputs), outputs, hidden, members, signs if any(signs) else ())
-        zeros = torch.zeros(len(inputs), dtype=torch.float64, device="cpu")
+        lead = () if members is None else (members, 1)
+        zeros = torch.zeros(*lead, len(inputs), dtype=torch.float64, device="cpu")
         self.register_buffer("centre", zeros)
         self.register_buffer("spread", zeros + 1.0)
         if scale:
             self.standardise(scale)
 
     def standardise(self, scale: Mapping[str, tuple[float, float] | Tensor]) -> None:
-        """Store input scales: (centre, spread) per input, or a sample whose mean and standard deviation are taken."""
+        """Store input scales: (centre, spread) per input, or samples (..., M, B) whose moments are taken per member."""
         for name, value in scale.items():
             if name not in self.inputs:
                 continue
+            i, members = self.inputs.index(name), self.net.members
             if isinstance(value, Tensor):
-                value = (value.mean(), value.std().clamp_min(1e-6))
-            i = self.inputs.index(name)
-            self.centre[i], self.spread[i] = value[0], value[1]
+                value = value.movedim(-2, 0).flatten(1) if members else value.reshape(1, -1)
+                value = value.mean(1), value.std(1).clamp_min(1e-6)
+                value = [v.reshape(-1, 1) if members else v[0] for v in value]
+            self.centre[..., i], self.spread[..., i] = value[0], value[1]
 
     def latent(self, *values: Tensor) -> Tensor:
         """Network output of shape (*common, outputs)."""

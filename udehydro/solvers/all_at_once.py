@@ -4,7 +4,8 @@ Every step of the block is linearised around its present guess, which makes it a
 solves the chain of maps; repeat. Rates and Jacobians of all steps and batch elements are evaluated together, so the
 overhead of Python no longer grows with the record. After each scan, only the points whose own one-step residual did not
 fall are damped: the first unconverged step is then a damped one-step Newton, so the converged front always advances.
-A block that does not converge is stepped sequentially. The numbers are those of :class:`Stepping`, to its tolerance.
+A block that does not converge is
+halved, and at last stepped sequentially. The numbers are those of :class:`Stepping`, to its tolerance.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from udehydro.solvers.problem import Problem, SolverReport
 from udehydro.solvers.scan import forward_scan, product
 from udehydro.solvers.stepping import NEGATIVE, Stepping
 
-BLOCK_POINTS = 16384
+BLOCK_POINTS = 2048
 LONGEST, SHORTEST = 2048, 32
+HALVE_DOWN_TO = 16
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,22 @@ class AllAtOnce:
         size = self.block or min(LONGEST, max(SHORTEST, BLOCK_POINTS // max(1, math.prod(problem.batch))))
         size = max(1, size // self.stepping.substeps)
         for start in range(0, len(problem.days), size):
-            stop = min(start + size, len(problem.days))
-            block = _Block.open(problem, self.stepping, start, stop, march.last)
-            if not self._solve(block, march, report):
-                report.notes.append(f"stepped sequentially: {problem.label(start)} to {problem.label(stop - 1)}")
-                for k in range(start, stop):
-                    self.stepping.step(problem, march, k, report)
+            self._range(problem, march, start, min(start + size, len(problem.days)), report)
         return march.finish()
+
+    def _range(self, problem: Problem, march: March, start: int, stop: int, report: SolverReport) -> None:
+        """Solve intervals together; where that fails in halves, and at last one after the other."""
+        block = _Block.open(problem, self.stepping, start, stop, march.last)
+        if self._solve(block, march, report):
+            return
+        if stop - start > HALVE_DOWN_TO:
+            middle = (start + stop) // 2
+            self._range(problem, march, start, middle, report)
+            self._range(problem, march, middle, stop, report)
+            return
+        report.notes.append(f"stepped sequentially: {problem.label(start)} to {problem.label(stop - 1)}")
+        for k in range(start, stop):
+            self.stepping.step(problem, march, k, report)
 
     def _solve(self, block: _Block, march: March, report: SolverReport) -> bool:
         """Solve a block and add its steps to the march; False (and nothing added) where that fails."""

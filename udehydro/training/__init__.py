@@ -1,1 +1,27 @@
-"""Training: losses, optimisers, checkpoints and the loop that joins them."""
+"""Training: losses, optimisers, fit, teacher pretraining, checkpoints."""
+
+from udehydro.training.fit import FitResult, Stage, fit
+from udehydro.training.losses import KGE, NSE, Combined, LogNSE, SqrtNSE, kge, log_nse, nse, sqrt_nse
+from udehydro.training.members import Members, take
+from udehydro.training.objective import discharge
+from udehydro.training.teach import standardise, teach
+
+__all__ = [
+    "KGE",
+    "NSE",
+    "Combined",
+    "FitResult",
+    "LogNSE",
+    "Members",
+    "SqrtNSE",
+    "Stage",
+    "discharge",
+    "fit",
+    "kge",
+    "log_nse",
+    "nse",
+    "sqrt_nse",
+    "standardise",
+    "take",
+    "teach",
+]

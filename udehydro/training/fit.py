@@ -1,0 +1,375 @@
+"""fit: train parameters and laws on observed flow, resumably; nothing of the test period enters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from udehydro.balance import Balance
+from udehydro.errors import ConfigError, DataError, SolverError
+from udehydro.forcing import Forcing
+from udehydro.simulate import spin_up
+from udehydro.solvers import Solver
+from udehydro.training import checkpoint as checkpoints
+from udehydro.training.losses import NSE, Loss
+from udehydro.training.members import Members
+from udehydro.training.objective import Objective, Observe, discharge
+from udehydro.training.optimisers import LBFGS, Adam, Cosine
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some steps of one optimiser.
+
+    Parameters
+    ----------
+    optimiser : ``"adam"`` or ``"lbfgs"``; a step is one evaluation of loss and gradient.
+    steps : at most this many.
+    learning_rate : of Adam, decayed by half a cosine to a tenth.
+    share : of the train period, from its start: below 1 for a growing-window curriculum.
+    window : days per Adam step; the storage is carried, detached, from one window to the next. None: the whole period.
+    clip : largest gradient norm of a member in Adam.
+    """
+
+    optimiser: Literal["adam", "lbfgs"]
+    steps: int
+    learning_rate: float = 1e-2
+    share: float = 1.0
+    window: int | None = None
+    clip: float = 1.0
+
+    def __post_init__(self):
+        if self.optimiser not in ("adam", "lbfgs"):
+            raise ConfigError(f"Stage optimiser must be 'adam' or 'lbfgs', got {self.optimiser!r}.")
+        if self.steps < 0 or not 0 < self.share <= 1 or not self.learning_rate > 0:
+            raise ConfigError(f"Stage needs steps >= 0, 0 < share <= 1, learning_rate > 0; got {self}.")
+        if self.window is not None and (self.optimiser == "lbfgs" or self.window < 2):
+            raise ConfigError("Windows of at least 2 days go with Adam; L-BFGS needs one fixed objective.")
+
+    def build(self):
+        if self.optimiser == "lbfgs":
+            return LBFGS(first_step=0.1, max_step=5.0, loss_tolerance=1e-7, gradient_tolerance=1e-7)
+        return Adam(self.learning_rate, schedule=Cosine(max(1, self.steps), 0.1), clip=self.clip)
+
+
+@dataclass
+class FitResult:
+    """What training returns; ``model`` and ``parameters`` hold, per member, the best values met.
+
+    ``best`` means lowest validation loss where there is a validation period, else lowest training loss.
+    ``history`` has a row per step: stage, step, seconds, and lists per member ``train`` and ``valid``.
+    """
+
+    model: Balance
+    parameters: nn.Module
+    train: Tensor
+    valid: Tensor | None
+    best_step: Tensor
+    history: list[dict] = field(repr=False)
+    storage0: Tensor | None = field(repr=False, default=None)
+    failures: int = 0
+    seconds: float = 0.0
+
+
+def fit(
+    model: Balance,
+    parameters: nn.Module,
+    forcing: Forcing,
+    observed: Tensor,
+    *,
+    train: tuple[str, str],
+    valid: tuple[str, str] | None = None,
+    loss: Loss | None = None,
+    observe: Observe = discharge,
+    solver: Solver | None = None,
+    stages: Sequence[Stage] = (Stage("adam", 100), Stage("lbfgs", 60)),
+    warmup_days: int = 365,
+    storage0: Tensor | None = None,
+    penalty: float = 0.0,
+    patience: int | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: str | None = "fit",
+) -> FitResult:
+    """Train the free tensors of ``model`` and ``parameters``.
+
+    Parameters
+    ----------
+    forcing, observed : record of T intervals; observed (T, *batch), NaN where missing. With a batch (member, basin) the
+        members are independent: own curvature, own line search, own best point. A member's loss is the mean over its basins.
+    train, valid : inclusive dates. The run is continuous from the start of the record to the end of the later one.
+    loss : :class:`NSE` by default; scales come from the whole train period.
+    warmup_days : days from the start of the record that are simulated but not scored.
+    storage0 : initial storages (*batch, S); by default those ``parameters`` calibrate, else the repeated first year with
+        the values at the start of every stage.
+    penalty : weight of the mean square of network weights.
+    patience : stop a stage after this many steps without a better validation loss of any member.
+    checkpoint, resume : folder for atomic checkpoints after every step, and whether to go on from the newest. A resumed
+        run ends with the same bits as an uninterrupted one (same machine and threads).
+    progress : label of the progress bar, None for none.
+
+    Raises
+    ------
+    ConfigError, DataError
+        For periods without data, or a start that cannot be simulated; for a checkpoint of other settings.
+    """
+    loss = loss or NSE()
+    run = _Run(
+        model, parameters, forcing, observed, train, valid, loss, observe, solver, warmup_days, storage0, penalty
+    )
+    run.stages, run.patience = tuple(stages), patience
+    run.folder = Path(checkpoint) if checkpoint is not None else None
+    if resume and run.folder is not None:
+        run.resume()
+    started = time.perf_counter()
+    total = sum(s.steps for s in run.stages)
+    with tqdm(total=total, initial=run.done_steps, desc=progress or "", disable=progress is None, leave=False) as bar:
+        while run.stage < len(run.stages):
+            run.run_stage(bar)
+    run.members.write(run.best_x)
+    return FitResult(
+        model,
+        parameters,
+        run.best_train,
+        run.best_valid if valid is not None else None,
+        run.best_step,
+        run.history,
+        run.storage0,
+        run.failures,
+        run.spent + time.perf_counter() - started,
+    )
+
+
+class _Run:
+    """State of one training run: everything a checkpoint needs is an attribute here."""
+
+    def __init__(
+        self, model, parameters, forcing, observed, train, valid, loss, observe, solver, warmup, storage0, penalty
+    ):
+        if observed.shape[0] != len(forcing):
+            raise DataError(f"observed has {observed.shape[0]} intervals, the forcing {len(forcing)}.")
+        self.model, self.parameters, self.solver, self.observe = model, parameters, solver, observe
+        self.given_storage0, self.penalty = storage0, penalty
+        self.train = forcing.between(*train)
+        self.valid = forcing.between(*valid) if valid is not None else None
+        end = max(self.train.stop, self.valid.stop if self.valid else 0)
+        self.forcing, observed = forcing.isel(slice(0, end)), observed[:end].clone()
+        observed[: max(0, warmup)] = torch.nan
+        if not bool(observed[self.train].isfinite().any()):
+            raise DataError(f"No observation between {train[0]} and {train[1]} after {warmup} days of warm-up.")
+        self.observed = observed
+        self.loss, self.prepared = loss, loss.prepare(observed[self.train])
+        self.valid_score = loss.prepare(observed[self.valid]) if self.valid is not None else None
+        batch = forcing.batch
+        self.members = Members((model, parameters), batch[0] if len(batch) > 1 else 1)
+        self.settings = {"train": list(train), "valid": list(valid) if valid else None, "loss": repr(loss)}
+        self.settings |= {"solver": repr(solver), "warmup": warmup, "penalty": penalty, "names": self.members.names}
+        self.stage = self.step_in_stage = self.since_best = self.done_steps = self.failures = 0
+        self.spent = 0.0
+        self.history: list[dict] = []
+        self.state = self.storage0 = self.carried = None
+        self.best_x = self.members.read()
+        inf = torch.full_like(self.best_x[:, 0], torch.inf)
+        self.best_train, self.best_valid, self.best_step = inf, inf, torch.zeros_like(inf, dtype=torch.int64)
+
+    def run_stage(self, bar) -> None:
+        """Run, or go on with, the present stage."""
+        stage = self.stages[self.stage]
+        optimiser = stage.build()
+        if self.step_in_stage == 0:
+            self._open_stage()
+        objective = self._objective(stage)
+        if self.state is None:
+            self.state = self._first(optimiser, objective)
+        while self.step_in_stage < stage.steps and bool(self.state.active.any()):
+            started = time.perf_counter()
+            if stage.window is not None:
+                objective = self._window(stage)
+            tried = _Recorder(objective)
+            self.state = optimiser.step(self.state, tried)
+            self.carried = objective.final_storage
+            better = self._judge(stage, tried, objective)
+            self.since_best = 0 if better else self.since_best + 1
+            self.step_in_stage += 1
+            self.done_steps += 1
+            self.failures += objective.failures
+            objective.failures = 0
+            self._record(stage, objective, time.perf_counter() - started)
+            bar.update(1)
+            bar.set_postfix(self._shown(), refresh=False)
+            self._save()
+            if self.patience is not None and self.since_best >= self.patience:
+                break
+        bar.update(max(0, stage.steps - self.step_in_stage))
+        self.stage, self.step_in_stage, self.since_best, self.state = self.stage + 1, 0, 0, None
+        self._save()
+
+    def _open_stage(self) -> None:
+        if self.stage:
+            self.members.write(self.best_x)
+        if self.parameters.storage0(self.model.store_names) is None:
+            self.storage0 = self.given_storage0
+            if self.storage0 is None:
+                theta = {n: v.detach() for n, v in self.parameters(self.forcing).items()}
+                self.storage0, _ = spin_up(self.model, self.forcing, theta=theta, solver=self.solver)
+        self.carried = None
+
+    def _objective(self, stage: Stage) -> Objective:
+        start, length = self.train.start, self.train.stop - self.train.start
+        train = slice(start, start + max(1, round(stage.share * length)))
+        end = max(train.stop, self.valid.stop if self.valid else 0)
+        return self._over(slice(0, end), train, self.valid, self.storage0)
+
+    def _window(self, stage: Stage) -> Objective:
+        """The next training window in time order; the first starts at the beginning of the record."""
+        number = self.step_in_stage % self._windows(stage)
+        part = slice(number * stage.window, min((number + 1) * stage.window, self.train.stop))
+        storage = self.storage0 if number == 0 or self.carried is None else self.carried
+        scored = slice(0, part.stop - part.start)
+        return self._over(part, scored, None, storage, carry=number > 0)
+
+    def _over(self, part: slice, train: slice, valid: slice | None, storage0, carry: bool = False) -> Objective:
+        observed = self.observed[part]
+        parameters = _Carried(self.parameters) if carry else self.parameters
+        return Objective(
+            self.model, parameters, self.members, self.forcing.isel(part), observed, train, valid, self.prepared,
+            self.valid_score, self.solver, self.observe, storage0, self.penalty, safe=self.best_x,
+        )  # fmt: skip
+
+    def _first(self, optimiser, objective: Objective):
+        objective.safe = self.best_x if self.stage else None
+        try:
+            state = optimiser.init(self.members.read(), objective)
+        except SolverError as error:
+            raise ConfigError(f"Training cannot start, the first simulation fails. {error}") from error
+        if not bool(state.loss.isfinite().all()):
+            member = int((~state.loss.isfinite()).nonzero()[0])
+            name = self.forcing.members[member] if self.forcing.members else member
+            raise ConfigError(
+                f"Training cannot start: loss or gradient of member {name} is not finite. Check observations and start values."
+            )
+        self._judge_at(state.x, state.loss, objective.valid_loss)
+        return state
+
+    def _judge(self, stage: Stage, tried: _Recorder, objective: Objective) -> bool:
+        if stage.window is not None:
+            # losses of single windows do not compare: judge once a pass, on the whole period
+            if (self.step_in_stage + 1) % self._windows(stage) and self.step_in_stage + 1 < stage.steps:
+                return False
+            objective = self._objective(stage)
+            tried = _Recorder(objective)
+            tried(self.state.x)
+        return self._judge_at(tried.x, tried.loss, objective.valid_loss)
+
+    def _windows(self, stage: Stage) -> int:
+        return -(-self.train.stop // stage.window)
+
+    def _judge_at(self, x: Tensor, loss: Tensor, valid: Tensor | None) -> bool:
+        """Keep the best point of every member."""
+        score, best = (loss, self.best_train) if self.valid is None or valid is None else (valid, self.best_valid)
+        better = (score < best) & loss.isfinite()
+        if self.stages[self.stage].share < 1 and self.stage + 1 < len(self.stages) and self.valid is None:
+            better = loss.isfinite()  # losses of a shorter period do not compare with those of a longer one
+        self.best_x = torch.where(better[:, None], x, self.best_x)
+        self.best_train = torch.where(better, loss, self.best_train)
+        if valid is not None:
+            self.best_valid = torch.where(better, valid, self.best_valid)
+        self.best_step = torch.where(better, torch.full_like(self.best_step, self.done_steps), self.best_step)
+        return bool(better.any())
+
+    def _record(self, stage: Stage, objective: Objective, seconds: float) -> None:
+        valid = objective.valid_loss.tolist() if self.valid is not None and objective.valid_loss is not None else None
+        row = {"stage": self.stage, "optimiser": stage.optimiser, "step": self.done_steps, "seconds": seconds}
+        self.history.append(row | {"train": self.state.loss.tolist(), "valid": valid})
+        self.spent += seconds
+
+    def _shown(self) -> dict[str, str]:
+        shown = {"loss": f"{float(self.state.loss.median()):.4f}"}
+        if self.valid is not None:
+            shown["best valid"] = f"{float(self.best_valid.median()):.4f}"
+        return shown
+
+    def _fingerprint(self) -> str:
+        text = json.dumps(
+            self.settings | {"stages": [asdict(s) for s in self.stages], "patience": self.patience}, sort_keys=True
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _save(self) -> None:
+        if self.folder is None:
+            return
+        tensors = {
+            "x": self.members.read(),
+            "best_x": self.best_x,
+            "best_train": self.best_train,
+            "rng": checkpoints.rng_state(),
+        }
+        tensors |= {"best_valid": self.best_valid, "best_step": self.best_step}
+        for name in ("storage0", "carried"):
+            if getattr(self, name) is not None:
+                tensors[name] = getattr(self, name)
+        if self.state is not None:
+            tensors |= {f"state.{n}": t for n, t in self.state.tensors().items()}
+        meta = {"settings": self._fingerprint(), "stage": self.stage, "step_in_stage": self.step_in_stage}
+        meta |= {"since_best": self.since_best, "done_steps": self.done_steps}
+        meta |= {"history": self.history, "failures": self.failures, "seconds": self.spent}
+        checkpoints.save(self.folder, self.done_steps + self.stage, tensors, meta)
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint; nothing to do where there is none."""
+        found = checkpoints.load_latest(self.folder)
+        if found is None:
+            return
+        tensors, meta = found
+        if meta["settings"] != self._fingerprint():
+            raise ConfigError(
+                f"The checkpoint in {self.folder} was made with other settings: use a new folder, or the same settings."
+            )
+        device = self.best_x.device
+        tensors = {n: t.to(device) if n != "rng" else t for n, t in tensors.items()}
+        self.members.write(tensors["x"])
+        self.best_x, self.best_train = tensors["best_x"], tensors["best_train"]
+        self.best_valid, self.best_step = tensors["best_valid"], tensors["best_step"]
+        self.storage0, self.carried = tensors.get("storage0"), tensors.get("carried")
+        self.stage, self.step_in_stage = meta["stage"], meta["step_in_stage"]
+        self.history, self.failures, self.spent = meta["history"], meta["failures"], meta["seconds"]
+        self.since_best, self.done_steps = meta["since_best"], meta["done_steps"]
+        checkpoints.set_rng_state(tensors["rng"])
+        state = {n.removeprefix("state."): t for n, t in tensors.items() if n.startswith("state.")}
+        if state:
+            self.state = self.stages[self.stage].build().resume(state)
+
+
+class _Recorder:
+    """Remembers the point of the last evaluation."""
+
+    def __init__(self, objective: Objective):
+        self.objective = objective
+
+    def __call__(self, x: Tensor):
+        loss, gradient = self.objective(x)
+        self.x, self.loss = x.detach().clone(), loss.detach()
+        return loss, gradient
+
+
+class _Carried(nn.Module):
+    """Parameters without their initial storages: later windows start from the carried ones."""
+
+    def __init__(self, provider: nn.Module):
+        super().__init__()
+        self.provider = provider
+
+    def forward(self, forcing: Forcing):
+        return self.provider(forcing)
+
+    def storage0(self, store_names: Sequence[str]) -> None:
+        return None

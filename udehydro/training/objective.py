@@ -1,0 +1,116 @@
+"""The training objective: simulate, compare with observations, differentiate; one loss per member."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from udehydro.balance import Balance
+from udehydro.errors import SolverError
+from udehydro.forcing import Forcing
+from udehydro.simulate import simulate
+from udehydro.simulation import Simulation
+from udehydro.solvers import Solver
+from udehydro.training.losses import PreparedLoss
+from udehydro.training.members import Members
+
+Observe = Callable[[Simulation], Tensor]
+
+
+def discharge(simulation: Simulation) -> Tensor:
+    """Default observable: discharge (T, *batch), mm/d."""
+    return simulation.discharge
+
+
+@dataclass
+class Objective:
+    """``objective(x (M, P)) -> (loss (M,), gradient (M, P))``; a member that cannot be simulated has infinite loss.
+
+    Attributes
+    ----------
+    forcing : record simulated in one continuous run.
+    observed : (T, *batch) for that record, NaN where missing.
+    train, valid : intervals scored; only ``train`` has a gradient. ``valid_loss`` (M,) is refreshed with every call.
+    storage0 : initial storages where ``parameters`` calibrate none; None repeats the first year.
+    penalty : weight of the mean square of network weights.
+    """
+
+    model: Balance
+    parameters: nn.Module
+    members: Members
+    forcing: Forcing
+    observed: Tensor
+    train: slice
+    valid: slice | None
+    loss: PreparedLoss
+    valid_score: PreparedLoss | None
+    solver: Solver | None
+    observe: Observe = discharge
+    storage0: Tensor | None = None
+    penalty: float = 0.0
+    valid_loss: Tensor | None = None
+    final_storage: Tensor | None = None
+    failures: int = 0
+    safe: Tensor | None = field(default=None, repr=False)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        bad = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        used = x
+        for _ in range(1 + len(x)):
+            try:
+                loss, gradient = self._evaluate(used)
+                break
+            except SolverError as error:
+                self.failures += 1
+                failed = self._failed(error, x)
+                if self.safe is None or bool((failed & bad).any()):
+                    raise
+                # the others need not suffer: replace those that failed by points that worked, and reject them
+                bad |= failed
+                used = torch.where(bad[:, None], self.safe, x)
+        finite = loss.isfinite() & gradient.isfinite().all(1)
+        base = x if self.safe is None else self.safe
+        self.safe = torch.where((finite & ~bad)[:, None], x, base)
+        return torch.where(bad, torch.full_like(loss, math.inf), loss), gradient
+
+    def _failed(self, error: SolverError, x: Tensor) -> Tensor:
+        if error.failed is None or error.failed.numel() % len(x):
+            return torch.ones(len(x), dtype=torch.bool, device=x.device)
+        return error.failed.reshape(len(x), -1).any(1)
+
+    def _evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.members.write(x)
+        simulation = self.simulate()
+        series = self.observe(simulation)
+        loss = self._per_member(self.loss(series[self.train], self.observed[self.train]))
+        if self.valid is not None:
+            with torch.no_grad():
+                self.valid_loss = self._per_member(
+                    self.valid_score(series[self.valid].detach(), self.observed[self.valid])
+                )
+        self.final_storage = simulation.storage[-1].detach()
+        total = loss + self._penalty() if self.penalty else loss
+        gradient = torch.autograd.grad(total.sum(), self.members.tensors, allow_unused=True)
+        return total.detach(), self.members.gather(gradient)
+
+    def simulate(self) -> Simulation:
+        """One run at the present values."""
+        start = self.parameters.storage0(self.model.store_names)
+        storage0 = self.storage0 if start is None else start
+        return simulate(
+            self.model, self.forcing, theta=self.parameters(self.forcing), storage0=storage0, solver=self.solver
+        )
+
+    def _per_member(self, loss: Tensor) -> Tensor:
+        return loss.reshape(self.members.members, -1).mean(1)
+
+    def _penalty(self) -> Tensor:
+        weights = [p for n, p in self.model.named_parameters() if "weights" in n]
+        squares = [w.reshape(self.members.members, -1).square().sum(1) for w in weights]
+        return (
+            self.penalty * sum(squares) / sum(w[0].numel() if self.members.members > 1 else w.numel() for w in weights)
+        )
