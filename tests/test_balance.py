@@ -54,7 +54,7 @@ def test_conservation_at_f_qmax_of_20_per_day(case):
 @pytest.mark.parametrize("tableau", [EXPLICIT_EULER, RK4], ids=name_of)
 @pytest.mark.parametrize("case", STIFF_CASES, ids=name_of)
 def test_explicit_scheme_refuses_stiff_parameters(case, tableau):
-    """At one step a day it raises, naming basin, date, h x spectral radius and substeps, and passes with those substeps.
+    """At one step a day it raises, naming basin, date, h x spectral radius and substeps; with those it passes.
 
     Published and mended EXP-HYDRO alike: a closed balance alone would not tell that the flows are wrong.
     """
@@ -71,7 +71,7 @@ def test_explicit_scheme_refuses_stiff_parameters(case, tableau):
 
 
 def published(shared, count: int):
-    """The ``count`` basins with the largest published f * Qmax: parameters, forcing of a wet spring, initial storages."""
+    """The ``count`` basins with the largest published f * Qmax: parameters, 400 days of forcing, initial storages."""
     import pandas as pd
 
     folder = shared / "data" / "camels-us"

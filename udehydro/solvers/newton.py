@@ -143,7 +143,7 @@ def solve_stage(
 ) -> tuple[Stage, Tensor, int]:
     """Solve one implicit stage at every point; returns the stage, a mask of converged points, and the evaluations.
 
-    The state still lacks the last correction ``-update``, which :func:`correct` applies differentiably.
+    The state still lacks the last correction ``-update``, which makes it exact to round-off where the law is smooth.
     """
     stage, r = begin(model, point, base, ha, guess)
     done = (r.abs() <= tolerance(guess, absolute)).all(0)

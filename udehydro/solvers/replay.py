@@ -122,13 +122,17 @@ class _Gradients:
 def replay_tape(
     problem: Problem, tableau: Tableau, march: March, storage0: Tensor, window: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Storage and volumes by differentiable steps, one after the other; ``window`` steps are recomputed at a time."""
+    """Storage and volumes by differentiable steps, one after the other; ``window`` steps are recomputed at a time.
+
+    First and second derivatives are exact.
+    """
 
     def run(y: Tensor, steps: Steps, jacobians: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         ends, volumes = [], []
         for n, k in enumerate(steps.interval.tolist()):
             point = problem.at(k)
-            stages = replayed(problem.model, point, [s[:, n] for s in steps.solved], [j[:, :, n] for j in jacobians])
+            solved, frozen = [s[:, n] for s in steps.solved], [j[:, :, n] for j in jacobians]
+            stages = replayed(problem.model, point, solved, frozen, corrections=2)
             y, volume = advance(problem.model, tableau, point, steps.h[n], y, stages)
             ends.append(y)
             volumes.append(volume)

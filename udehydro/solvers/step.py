@@ -49,6 +49,18 @@ def path(model: Balance, tableau: Tableau, point: Point, h: Tensor, y: Tensor) -
     return states[1:]
 
 
-def replayed(model: Balance, point: Point, solved: Sequence[Tensor], jacobians: Sequence[Tensor]) -> StageSolver:
-    """Stages that were solved before, each corrected by one differentiable Newton step."""
-    return lambda i, base, ha: newton.correct(model, point, base, ha, solved[i], jacobians[i])
+def replayed(
+    model: Balance, point: Point, solved: Sequence[Tensor], jacobians: Sequence[Tensor], corrections: int = 1
+) -> StageSolver:
+    """Stages that were solved before, each corrected by differentiable Newton steps.
+
+    Every correction with the frozen Jacobian makes one more order of derivatives exact.
+    """
+
+    def solve(i: int, base: Tensor, ha: Tensor) -> Tensor:
+        state = solved[i]
+        for _ in range(corrections):
+            state = newton.correct(model, point, base, ha, state, jacobians[i])
+        return state
+
+    return solve

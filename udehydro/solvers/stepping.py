@@ -221,6 +221,6 @@ class _StageSolver:
         self.report.newton_iterations += count
         self.report.pivots.append(stage.pivot)
         self.converged = done if self.converged is None else self.converged & done
-        self.solved.append(stage.state)
         self.state = stage.state - stage.update
+        self.solved.append(self.state)
         return self.state

@@ -1,0 +1,368 @@
+"""Gradients of the march: central differences, adjoint against tape, members, time-varying parameters.
+
+The scalar differentiated is a fixed random combination of every storage and every volume, so that no part of the
+output is left out. Perturbed copies run side by side as a batch: one simulation gives all differences.
+"""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from tables import CASES, LAWS, MODELS, SCALE, TABLEAUX, Case, name_of, shake, weather
+from torch import Tensor
+
+from udehydro import Balance, Forcing, NeuralLaw, Positive, SharedNetwork, simulate
+from udehydro.models import exphydro_mended, linear, m100
+from udehydro.solvers import BACKWARD_EULER, HEUN, RK4, SDIRK2, AllAtOnce, Stepping
+
+STEPS = (1e-3, 1e-4, 1e-5, 1e-6)
+"""Relative step sizes of the differences: truncation falls with the square, round-off rises with the inverse."""
+TIGHT = 1e-11
+"""Residual of implicit stages [mm]."""
+DAYS = 10
+
+
+def tight(tableau, **options) -> Stepping:
+    substeps = {"explicit Euler": 6, "Heun": 6, "RK4": 5}.get(tableau.name, 1)
+    return Stepping(tableau, substeps=substeps, tolerance=TIGHT, **options)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is differentiated, for one basin: theta and storage0 by name, forcing by name (T,)."""
+
+    theta: dict[str, Tensor]
+    storage0: dict[str, Tensor]
+    forcing: dict[str, Tensor]
+
+    def vector(self) -> Tensor:
+        parts = [*self.theta.values(), *self.storage0.values(), *self.forcing.values()]
+        return torch.cat([p.reshape(-1) for p in parts])
+
+    def split(self, points: Tensor) -> "Inputs":
+        """Vectors (P, n) as inputs of a batch of P."""
+        parts, at = [], 0
+        for group in (self.theta, self.storage0, self.forcing):
+            new = {}
+            for name, value in group.items():
+                column = points[:, at : at + value.numel()]
+                new[name] = column[:, 0] if value.ndim == 0 else column.movedim(0, 1)
+                at += value.numel()
+            parts.append(new)
+        return Inputs(*parts)
+
+
+def of_case(case: Case, model: Balance, basin: int, days: int = DAYS) -> tuple[Inputs, Forcing]:
+    forcing = weather(days, seed=8)
+    return Inputs(
+        {n: v[basin] for n, v in case.parameters(model).items()},
+        {n: v[basin] for n, v in case.start().items()},
+        {n: forcing.values[n][:, basin].clone() for n in model.forcing_names},
+    ), forcing
+
+
+def scores(simulation) -> Tensor:
+    """The random combination, one value per batch element."""
+    generator = torch.Generator().manual_seed(5)
+    batch = simulation.forcing.batch
+    total = 0.0
+    for part in (simulation.storage, simulation.volume):
+        weight = torch.randn(part.shape[0], part.shape[-1], generator=generator)
+        total = total + (part * weight.reshape(len(weight), *(1,) * len(batch), -1)).sum((0, -1))
+    return total
+
+
+def score(model, inputs: Inputs, like: Forcing, solver) -> Tensor:
+    record = replace(like, values=inputs.forcing, basins=())
+    storage0 = torch.stack([inputs.storage0[n] for n in model.store_names], dim=-1)
+    return scores(simulate(model, record, theta=inputs.theta, storage0=storage0, solver=solver))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    error: float
+    excluded: int
+    size: int
+
+
+def compare(gradient: Tensor, evaluate, x: Tensor) -> Comparison:
+    """Relative error, in norm, of a gradient against central differences, best over the step sizes.
+
+    ``evaluate`` takes points (P, n) and returns P values. A component is left out, and counted, at step sizes whose
+    stencil holds a kink: there the two one-sided differences disagree by far more than the curvature seen at other
+    steps explains, or still at the smallest.
+    """
+    n, size = len(x), torch.where(x.abs() > 1e-3, x.abs(), 1.0)
+    points = [x.unsqueeze(0)]
+    for step in STEPS:
+        shift = torch.diag(step * size)
+        points += [x + shift, x - shift]
+    with torch.no_grad():
+        values = evaluate(torch.cat(points))
+    middle, rest = values[0], values[1:].reshape(len(STEPS), 2, n)
+    h = torch.tensor(STEPS).unsqueeze(1) * size
+    right, left = (rest[:, 0] - middle) / h, (middle - rest[:, 1]) / h
+    jump, central = (right - left).abs(), 0.5 * (right + left)
+    noise = 1e-12 * (1.0 + middle.abs()) / h
+    curvature = (jump / h).amin(0)
+    kinked = jump > 5.0 * curvature * h + 10.0 * noise
+    at_point = jump[-1] > 1e-3 * central[-1].abs() + 100.0 * noise[-1]
+    best = Comparison(float("inf"), n, n)
+    for i in range(len(STEPS)):
+        kept = ~(kinked[i] | at_point)
+        if bool(kept.any()):
+            scale = gradient[kept].norm()
+            error = ((gradient - central[i])[kept].norm() / scale).item()
+            if error < best.error:
+                best = Comparison(error, int((~kept).sum()), n)
+    return best
+
+
+def assert_agrees(comparison: Comparison) -> None:
+    """1e-6 in norm; at most one component in ten sits at a kink (dry days sit at none: rain enters linearly)."""
+    assert comparison.error <= 1e-6, comparison
+    assert comparison.excluded <= max(1, comparison.size // 10), comparison
+
+
+def check_inputs(case: Case, solver, basin: int = 0) -> None:
+    model = case.build(3, 1.0)
+    inputs, like = of_case(case, model, basin)
+    x = inputs.vector()
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(score(model, inputs.split(leaf.unsqueeze(0)), like, solver).sum(), leaf)
+    assert_agrees(compare(gradient, lambda points: score(model, inputs.split(points), like, solver), x))
+
+
+def test_the_kink_detector():
+    """It leaves a kink at the point and one inside the stencil out, and a curved component in."""
+    x = torch.tensor([0.5, 1.0, 2.0, 1.0])
+
+    def evaluate(points):
+        a, b, c, d = points.unbind(1)
+        return torch.exp(3 * a) + (b - 1.0).abs() + (c - 2.0005).abs() + d
+
+    gradient = torch.tensor([3 * torch.exp(torch.tensor(1.5)), 0.0, -1.0, 1.0])
+    found = compare(gradient, evaluate, x)
+    assert found.error < 1e-8 and found.excluded == 1
+    wrong = gradient * torch.tensor([1.0, 1.0, 1.0, 1.01])
+    assert compare(wrong, evaluate, x).error > 1e-4
+
+
+@pytest.mark.parametrize("tableau", TABLEAUX, ids=name_of)
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_parameters_initial_storages_and_forcing(case, tableau):
+    check_inputs(case, tight(tableau), basin=0)
+
+
+@pytest.mark.parametrize("case", MODELS[:3], ids=name_of)
+def test_all_at_once(case):
+    check_inputs(case, AllAtOnce(tight(SDIRK2), block=4), basin=1)
+
+
+@pytest.mark.parametrize("tableau", [HEUN, SDIRK2], ids=name_of)
+def test_split_intervals(tableau):
+    """A stiff reservoir whose intervals are cut: the record holds steps of several lengths."""
+    case = replace(MODELS[0], theta={"k": (4.0, 3.0)})
+    solver, model = tight(tableau, undershoot="split"), case.build()
+    inputs, like = of_case(case, model, 0)
+    # rain on every day: differences on a dry day would ask for rain below zero, and split other intervals
+    inputs = replace(inputs, forcing={"prcp": inputs.forcing["prcp"] + 1.0})
+    x = inputs.vector()
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(score(model, inputs.split(leaf.unsqueeze(0)), like, solver).sum(), leaf)
+    assert_agrees(compare(gradient, lambda points: score(model, inputs.split(points), like, solver), x))
+
+
+def neural(members):
+    """A small hybrid with free, rising, limited and multiplied networks, one per member."""
+    laws = {
+        "et": NeuralLaw(
+            "soil", "temp", output=Positive(0.1, "dayl"), hidden=(3,), scale=SCALE, members=members, seed=1
+        ),
+        "discharge": NeuralLaw("soil", hidden=(3,), scale=SCALE, increasing=("soil",), members=members, seed=2),
+    }
+    return Balance(exphydro_mended, **laws)
+
+
+@pytest.mark.parametrize("tableau", TABLEAUX, ids=name_of)
+def test_network_weights(tableau):
+    """Every weight of the networks; the perturbed networks are the members of one model."""
+    single, case, solver = shake(neural(1), 4), MODELS[2], tight(tableau)
+    inputs, like = of_case(case, single, 0)
+    shapes = [w.shape for w in single.parameters()]
+    x = torch.cat([w.detach().reshape(-1) for w in single.parameters()])
+
+    def evaluate(points):
+        model = neural(len(points))
+        at = 0
+        with torch.no_grad():
+            for weight, shape in zip(model.parameters(), shapes, strict=True):
+                weight.copy_(points[:, at : at + shape.numel()].reshape(weight.shape))
+                at += shape.numel()
+        return run_members(model, len(points)).squeeze(-1)
+
+    def run_members(model, members):
+        record = replace(like, values={n: v.reshape(-1, 1) for n, v in inputs.forcing.items()}, basins=())
+        record = record.with_members(members)
+        storage0 = torch.stack([inputs.storage0[n] for n in model.store_names])
+        return scores(simulate(model, record, theta=inputs.theta, storage0=storage0, solver=solver))
+
+    total = run_members(single, 1).sum()
+    gradient = torch.cat([g.reshape(-1) for g in torch.autograd.grad(total, list(single.parameters()))])
+    assert_agrees(compare(gradient, evaluate, x))
+
+
+@pytest.mark.parametrize("tableau", TABLEAUX, ids=name_of)
+def test_time_varying_parameters(tableau):
+    """Every daily value of a parameter that varies in time is a component of its own."""
+    case, solver = MODELS[2], tight(tableau)
+    model = case.build()
+    inputs, like = of_case(case, model, 1)
+    daily = torch.linspace(0.8, 1.2, DAYS)
+    inputs = replace(inputs, theta={n: v * daily if n in ("qmax", "ddf") else v for n, v in inputs.theta.items()})
+    x = inputs.vector()
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(score(model, inputs.split(leaf.unsqueeze(0)), like, solver).sum(), leaf)
+    assert_agrees(compare(gradient, lambda points: score(model, inputs.split(points), like, solver), x))
+
+
+def all_gradients(model, record, theta, storage0, solver) -> list[Tensor]:
+    """Gradients of the score with respect to everything."""
+    theta = {n: v.clone().requires_grad_() for n, v in theta.items()}
+    storage0 = storage0.clone().requires_grad_()
+    values = {n: record.values[n].clone().requires_grad_() for n in model.forcing_names}
+    total = scores(simulate(model, replace(record, values=values), theta=theta, storage0=storage0, solver=solver)).sum()
+    return list(torch.autograd.grad(total, [*theta.values(), storage0, *values.values(), *model.parameters()]))
+
+
+def assert_equal_gradients(a: list[Tensor], b: list[Tensor]) -> None:
+    """To 1e-12 of each gradient's largest component: the same sums in another order."""
+    for left, right in zip(a, b, strict=True):
+        assert left.shape == right.shape
+        assert (left - right).abs().max().item() <= 1e-12 * max(1.0, right.abs().max().item())
+
+
+@pytest.mark.parametrize("tableau", TABLEAUX, ids=name_of)
+@pytest.mark.parametrize("case", [MODELS[1], MODELS[2], MODELS[4], LAWS[3]], ids=name_of)
+def test_adjoint_equals_tape(case, tableau):
+    """With and without recomputed windows, one of which does not divide the number of steps."""
+    model = case.build(3, 1.0)
+    theta, record = case.parameters(model), weather(DAYS, seed=8)
+    storage0 = torch.stack([case.start()[n] for n in model.store_names], dim=-1)
+    adjoint = all_gradients(model, record, theta, storage0, tight(tableau))
+    for checkpoint in (None, 4):
+        tape = all_gradients(model, record, theta, storage0, tight(tableau, gradient="tape", checkpoint=checkpoint))
+        assert_equal_gradients(adjoint, tape)
+
+
+@pytest.mark.parametrize("tableau", [RK4, BACKWARD_EULER, SDIRK2], ids=name_of)
+def test_adjoint_equals_tape_with_members_and_time_varying_parameters(tableau):
+    model = shake(neural(3), 6)
+    record = weather(DAYS, seed=9).with_members(3)
+    theta = {n: v for n, v in MODELS[2].parameters(model).items()}
+    theta["ddf"] = theta["ddf"] * torch.linspace(0.9, 1.1, DAYS).reshape(-1, 1, 1).expand(-1, 3, 2)
+    theta["tmax"] = theta["tmax"] + torch.zeros(3, 1)
+    storage0 = torch.tensor([12.0, 240.0]) + torch.zeros(3, 2, 2)
+    adjoint = all_gradients(model, record, theta, storage0, tight(tableau))
+    tape = all_gradients(model, record, theta, storage0, tight(tableau, gradient="tape"))
+    assert_equal_gradients(adjoint, tape)
+
+
+def test_adjoint_equals_tape_over_split_intervals():
+    model, record = Balance(linear), weather(8, 3, seed=1)
+    theta, storage0 = {"k": torch.tensor([0.2, 4.0, 1.0])}, torch.full((3, 1), 50.0)
+    options = {"undershoot": "split"}
+    assert simulate(
+        model, record, theta=theta, storage0=storage0, solver=tight(SDIRK2, **options)
+    ).report.split_intervals
+    adjoint = all_gradients(model, record, theta, storage0, tight(SDIRK2, **options))
+    tape = all_gradients(model, record, theta, storage0, tight(SDIRK2, **options, gradient="tape"))
+    assert_equal_gradients(adjoint, tape)
+
+
+def test_gradient_does_not_depend_on_the_chunks(monkeypatch):
+    """The adjoint is carried across the pieces of a long record."""
+    from udehydro.solvers import march
+
+    case = MODELS[2]
+    model, record = case.build(), weather(DAYS, seed=8)
+    storage0 = torch.stack([case.start()[n] for n in model.store_names], dim=-1)
+    whole = all_gradients(model, record, case.parameters(model), storage0, tight(SDIRK2))
+    monkeypatch.setattr(march, "POINTS", 6)
+    pieces = all_gradients(model, record, case.parameters(model), storage0, tight(SDIRK2))
+    assert_equal_gradients(whole, pieces)
+
+
+@pytest.mark.parametrize("checkpoint", [None, 4])
+def test_tape_gives_second_derivatives(checkpoint):
+    """Linear reservoir, backward Euler, no rain: S_n = S0 (1 + k)^-n, so d2S/dk2 = n (n + 1) S0 (1 + k)^-(n + 2)."""
+    record = weather(6, 1)
+    record = replace(record, values={n: v * 0 for n, v in record.values.items()})
+    k = torch.tensor(0.3, requires_grad=True)
+    solver = Stepping(BACKWARD_EULER, gradient="tape", checkpoint=checkpoint)
+    end = simulate(Balance(linear), record, theta={"k": k}, storage0={"storage": 50.0}, solver=solver).storage[-1, 0, 0]
+    (first,) = torch.autograd.grad(end, k, create_graph=True)
+    (second,) = torch.autograd.grad(first, k)
+    assert first.item() == pytest.approx(-6 * 50.0 * 1.3**-7, rel=1e-12)
+    assert second.item() == pytest.approx(42 * 50.0 * 1.3**-8, rel=1e-12)
+
+
+@pytest.mark.parametrize("tableau", TABLEAUX, ids=name_of)
+def test_second_derivatives_of_a_nonlinear_model(tableau):
+    """Against differences of first derivatives: 1e-6, as for the first."""
+    case = MODELS[1]
+    model, record = case.build(), weather(5, seed=8)
+    storage0 = torch.stack([case.start()[n] for n in model.store_names], dim=-1)
+
+    def first(qmax, create_graph=False):
+        theta = {**case.parameters(model), "qmax": qmax}
+        solver = tight(tableau, gradient="tape")
+        total = scores(simulate(model, record, theta=theta, storage0=storage0, solver=solver)).sum()
+        return torch.autograd.grad(total, qmax, create_graph=create_graph)[0]
+
+    x = case.parameters(model)["qmax"]
+    leaf = x.clone().requires_grad_()
+    (second,) = torch.autograd.grad(first(leaf, create_graph=True).sum(), leaf)
+    h = 1e-4
+    difference = (first((x + h).requires_grad_()) - first((x - h).requires_grad_())) / (2 * h)
+    assert (second - difference).norm().item() <= 1e-6 * difference.norm().item()
+
+
+def test_adjoint_refuses_second_derivatives():
+    """It is exact for first derivatives only, and says so rather than return a wrong number."""
+    k = torch.tensor(0.3, requires_grad=True)
+    end = simulate(Balance(linear), weather(3), theta={"k": k}, storage0={"storage": 50.0}).storage[-1].sum()
+    (first,) = torch.autograd.grad(end, k, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable|does not require grad"):
+        torch.autograd.grad(first, k)
+
+
+def test_weights_that_are_frozen_get_no_gradient():
+    model = shake(neural(None), 1)
+    for weight in model.laws["et"].parameters():
+        weight.requires_grad_(False)
+    case = MODELS[2]
+    scores(simulate(model, weather(5), theta=case.parameters(model), storage0=case.start())).sum().backward()
+    assert all(w.grad is None for w in model.laws["et"].parameters())
+    assert all(w.grad is not None and bool(w.grad.isfinite().all()) for w in model.laws["discharge"].parameters())
+
+
+def test_gradients_through_a_shared_network_with_members():
+    """M100 members side by side have the gradients that each has alone."""
+    members = shake(m100(seed=0, members=2), 3, 0.1)
+    members.laws["network"].standardise(SCALE)
+    case, record = MODELS[4], weather(5)
+    storage0 = torch.stack([case.start()[n] for n in members.store_names], dim=-1)
+    theta = case.parameters(members)
+    together = all_gradients(members, record.with_members(2), theta, storage0, tight(SDIRK2))
+    assert isinstance(members.laws["network"], SharedNetwork)
+    for i in range(2):
+        single = m100(seed=0, members=1)
+        single.laws["network"].standardise(SCALE)
+        with torch.no_grad():
+            for w, of in zip(single.parameters(), members.parameters(), strict=True):
+                w.copy_(of[i : i + 1])
+        alone = all_gradients(single, record.with_members(1), theta, storage0, tight(SDIRK2))
+        count = len(list(single.parameters()))
+        for a, b in zip(alone[-count:], together[-count:], strict=True):
+            assert torch.allclose(a[0], b[i], rtol=1e-10, atol=1e-12)
