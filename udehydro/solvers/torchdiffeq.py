@@ -104,6 +104,8 @@ class Torchdiffeq:
         if self.method in ADAPTIVE:
             # an error norm per call, of the storages alone: volumes follow from the same stages
             options["norm"] = lambda v: v[:n].abs().pow(2).mean().sqrt()
+            # land on the edges: a step beyond would be interpolated back, outside the error control (dopri8: 1e-6 at 1e-10)
+            options["step_t"] = times
         else:
             options["perturb"] = True
             if self.step_size is not None:
