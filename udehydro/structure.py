@@ -7,12 +7,12 @@ construction, whatever computes the flux.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 from udehydro.errors import StructureError
 
@@ -163,17 +163,22 @@ class Structure:
 
     def __post_init__(self):
         for attribute in ("stores", "forcings", "parameters"):
-            object.__setattr__(self, attribute, MappingProxyType(dict(getattr(self, attribute))))
+            object.__setattr__(self, attribute, dict(getattr(self, attribute)))
         groups = {g: tuple(members) for g, members in self.groups.items()}
         names = [f.name for f in self.fluxes]
         if "discharge" not in groups and "discharge" not in names:
             groups["discharge"] = tuple(f.name for f in self.fluxes if f.sink == OUTLET)
-        object.__setattr__(self, "groups", MappingProxyType(groups))
+        object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "fluxes", tuple(self.fluxes))
         object.__setattr__(self, "quantities", tuple(self.quantities))
         _check_names(self)
         _check_graph(self)
         _check_reads(self)
+
+    def __deepcopy__(self, memo) -> Structure:
+        """A copy with laws of its own; the read-only mappings cannot be copied and need not be."""
+        laws = {name: copy.deepcopy(getattr(self, name), memo) for name in ("fluxes", "quantities")}
+        return _unchecked(self, **laws)
 
     @property
     def nodes(self) -> tuple[str, ...]:

@@ -96,6 +96,8 @@ def fit(
     storage0: Tensor | None = None,
     penalty: float = 0.0,
     patience: int | None = None,
+    select: Literal["valid", "train", "frozen"] = "valid",
+    frozen_step: Tensor | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
     progress: str | None = "fit",
@@ -113,6 +115,8 @@ def fit(
         the values at the start of every stage.
     penalty : weight of the mean square of network weights.
     patience : stop a stage after this many steps without a better validation loss of any member.
+    select : which point of each member to keep: lowest validation loss (lowest training loss where there is no validation
+        period), lowest training loss, or ``"frozen"``: that at step ``frozen_step`` (M,), chosen in an earlier run.
     checkpoint, resume : folder for atomic checkpoints after every step, and whether to go on from the newest. A resumed
         run ends with the same bits as an uninterrupted one (same machine and threads).
     progress : label of the progress bar, None for none.
@@ -127,10 +131,11 @@ def fit(
         model, parameters, forcing, observed, train, valid, loss, observe, solver, warmup_days, storage0, penalty
     )
     run.stages, run.patience = tuple(stages), patience
+    run.select, run.frozen_step = select, frozen_step
+    run.settings |= {"select": select, "frozen_step": None if frozen_step is None else frozen_step.tolist()}
     run.folder = Path(checkpoint) if checkpoint is not None else None
     if resume and run.folder is not None:
         run.resume()
-    started = time.perf_counter()
     total = sum(s.steps for s in run.stages)
     with tqdm(total=total, initial=run.done_steps, desc=progress or "", disable=progress is None, leave=False) as bar:
         while run.stage < len(run.stages):
@@ -145,7 +150,7 @@ def fit(
         run.history,
         run.storage0,
         run.failures,
-        run.spent + time.perf_counter() - started,
+        run.spent,
     )
 
 
@@ -275,9 +280,12 @@ class _Run:
 
     def _judge_at(self, x: Tensor, loss: Tensor, valid: Tensor | None) -> bool:
         """Keep the best point of every member."""
-        score, best = (loss, self.best_train) if self.valid is None or valid is None else (valid, self.best_valid)
+        by_train = self.valid is None or valid is None or self.select == "train"
+        score, best = (loss, self.best_train) if by_train else (valid, self.best_valid)
         better = (score < best) & loss.isfinite()
-        if self.stages[self.stage].share < 1 and self.stage + 1 < len(self.stages) and self.valid is None:
+        if self.select == "frozen":
+            better = (self.done_steps <= self.frozen_step) & loss.isfinite()
+        elif self.stages[self.stage].share < 1 and self.stage + 1 < len(self.stages) and self.valid is None:
             better = loss.isfinite()  # losses of a shorter period do not compare with those of a longer one
         self.best_x = torch.where(better[:, None], x, self.best_x)
         self.best_train = torch.where(better, loss, self.best_train)

@@ -1,0 +1,197 @@
+"""fit: recovers planted parameters, resumes bit for bit after SIGKILL, rejects what it should."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from udehydro import Balance, Calibrated, ConfigError, DataError, Forcing, NeuralLaw, simulate
+from udehydro.models import exphydro_mended, linear
+from udehydro.solvers import Torchdiffeq
+from udehydro.training import Stage, fit, take, teach
+
+DAYS = 300
+
+
+def record(members=3, seed=0, days=DAYS):
+    g = torch.Generator().manual_seed(seed)
+    rain = torch.rand(days, 1, generator=g).pow(6) * 40
+    edges = np.datetime64("2001-01-01") + np.arange(days + 1)
+    temp = 8 - 10 * torch.cos(torch.arange(days)[:, None] * 2 * torch.pi / 365)
+    values = {"prcp": rain, "temp": temp, "dayl": 12 - 0.3 * (temp - 8).neg()}
+    return Forcing(values, {"prcp": "mm/d", "temp": "degC", "dayl": "h"}, edges, ("synthetic",)).independent(members)
+
+
+PERIODS = {"train": ("2001-01-01", "2001-08-31"), "valid": ("2001-09-01", "2001-10-27"), "warmup_days": 30}
+
+
+def planted_linear(members):
+    forcing = record(members)
+    model = Balance(linear)
+    truth = simulate(model, forcing, theta={"k": 0.07}, storage0={"storage": 20.0}).discharge
+    return model, forcing, truth
+
+
+def test_lbfgs_recovers_a_planted_parameter_from_every_start():
+    model, forcing, truth = planted_linear(3)
+    parameters = Calibrated.of(model, (3, 1), start={"k": torch.tensor([[0.01], [0.3], [0.9]])})
+    start = torch.full((3, 1, 1), 20.0)
+    options = {"stages": [Stage("lbfgs", 40)], "storage0": start, "progress": None}
+    result = fit(model, parameters, forcing, truth, **options, **PERIODS)
+    assert parameters()["k"].detach().sub(0.07).abs().max() < 1e-4
+    assert result.valid.max() < 1e-5
+
+
+def test_members_do_not_see_each_other():
+    model, forcing, truth = planted_linear(2)
+    starts = torch.tensor([[0.01], [0.5]])
+    together = Calibrated.of(model, (2, 1), start={"k": starts})
+    fit(model, together, forcing, truth, stages=[Stage("adam", 5)], progress=None, **PERIODS)
+    alone = Calibrated.of(model, (1, 1), start={"k": starts[1:]})
+    fit(model, alone, record(1), truth[:, 1:], stages=[Stage("adam", 5)], progress=None, **PERIODS)
+    assert torch.allclose(together()["k"][1], alone()["k"][0], rtol=1e-10, atol=0)
+
+
+def test_the_best_point_of_the_validation_period_is_kept():
+    model, forcing, truth = planted_linear(1)
+    parameters = Calibrated.of(model, (1, 1), start={"k": 0.05})
+    stages = [Stage("adam", 30, learning_rate=0.2)]
+    result = fit(model, parameters, forcing, truth, stages=stages, progress=None, **PERIODS)
+    best = min(row["valid"][0] for row in result.history)
+    assert result.valid.item() == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.parametrize("stage", [Stage("adam", 12, window=50), Stage("adam", 6, share=0.5)])
+def test_windows_and_growing_periods_lower_the_loss(stage):
+    model, forcing, truth = planted_linear(2)
+    parameters = Calibrated.of(model, (2, 1), start={"k": 0.3})
+    before = fit(model, parameters, forcing, truth, stages=[Stage("adam", 1, learning_rate=1e-9)], progress=None, **PERIODS)
+    result = fit(model, parameters, forcing, truth, stages=[stage, Stage("adam", 3)], progress=None, **PERIODS)
+    assert (result.valid < before.valid).all()
+    assert (parameters()["k"] < 0.3).all()
+
+
+def test_teacher_start_imitates_the_formula():
+    forcing = record(2)
+    teacher = simulate(Balance(exphydro_mended), forcing, storage0={"snow": 0.0, "soil": 300.0})
+    law = NeuralLaw("soil", "temp", hidden=(12,), members=2, seed=1)
+    hybrid = Balance(exphydro_mended, et=law)
+    error = teach(hybrid, teacher, steps=400)
+    assert (error < 0.05).all()
+    assert law.spread.shape == (2, 1, 2)
+
+
+def test_take_selects_members():
+    model = Balance(exphydro_mended, et=NeuralLaw("soil", members=3, seed=0))
+    forcing = record(3)
+    parameters = Calibrated.of(model, (3, 1))
+    options = {"storage0": {"snow": 0.0, "soil": 200.0}}
+    whole = simulate(model, forcing, theta=parameters(), **options).discharge
+    part = simulate(take(model, [2, 0]), record(2), theta=take(parameters, [2, 0])(), **options).discharge
+    assert torch.allclose(part, whole[:, [2, 0]], atol=1e-10)
+
+
+def test_a_member_that_cannot_be_simulated_is_rejected_and_the_others_go_on():
+    model, forcing, truth = planted_linear(2)
+    solver = Torchdiffeq("euler")
+    parameters = Calibrated.of(model, (2, 1), start={"k": torch.tensor([[0.05], [0.9]])})
+    result = fit(model, parameters, forcing, truth, solver=solver, stages=[Stage("adam", 5)], progress=None, **PERIODS)
+    assert result.train.isfinite().all()
+
+
+def test_penalty_shrinks_the_weights():
+    forcing = record(1)
+    truth = simulate(Balance(exphydro_mended), forcing, storage0={"snow": 0.0, "soil": 300.0}).discharge
+    norms = []
+    for penalty in (0.0, 10.0):
+        law = NeuralLaw("soil", hidden=(6,), members=1, seed=0, scale={"soil": (300.0, 100.0)})
+        model = Balance(exphydro_mended, et=law)
+        parameters = Calibrated.of(model, (1, 1), fixed=("f", "smax", "qmax", "ddf", "tmax", "tmin"))
+        fit(
+            model, parameters, forcing, truth, stages=[Stage("adam", 20)], penalty=penalty, select="train", progress=None,
+            storage0=torch.tensor([[[0.0, 300.0]]]), **PERIODS,
+        )  # fmt: skip
+        norms.append(sum(w.square().sum() for w in law.net.weights).item())
+    assert norms[1] < norms[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"train": ("1990-01-01", "1991-01-01")}, DataError, "No data between"),
+        ({"warmup_days": 1000}, DataError, "warm-up"),
+        ({"stages": [Stage("lbfgs", 3)], "observed": torch.full((10, 2, 1), 1.0)}, DataError, "intervals"),
+    ],
+)
+def test_bad_settings_name_the_culprit(change, error, says):
+    model, forcing, truth = planted_linear(2)
+    parameters = Calibrated.of(model, (2, 1))
+    settings = {"observed": truth, "progress": None, **PERIODS, **change}
+    with pytest.raises(error, match=says):
+        fit(model, parameters, forcing, **settings)
+
+
+def test_parameters_without_a_member_axis_are_refused():
+    model, forcing, truth = planted_linear(2)
+    with pytest.raises(ConfigError, match="leading axis"):
+        fit(model, Calibrated.of(model), forcing, truth, progress=None, **PERIODS)
+
+
+@pytest.mark.parametrize("options", [{"window": 10, "optimiser": "lbfgs"}, {"optimiser": "sgd"}, {"share": 0.0}])
+def test_stage_settings_are_checked(options):
+    with pytest.raises(ConfigError):
+        Stage(**{"optimiser": "adam", "steps": 5, **options})
+
+
+SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+from test_fit import *
+model, forcing, truth = planted_hybrid()
+parameters = Calibrated.of(model, (2, 1), start={{"smax": 400.0}})
+stages = [Stage("adam", 8), Stage("adam", 6, window=60), Stage("lbfgs", 8)]
+fit(model, parameters, forcing, truth, stages=stages, checkpoint={folder!r}, resume=True, progress=None,
+    storage0=torch.tensor([0.0, 300.0]).expand(2, 1, 2), patience=20, **PERIODS)
+torch.set_printoptions(precision=17)
+import hashlib
+weights = torch.cat([p.detach().flatten() for m in (model, parameters) for p in m.parameters()])
+print(hashlib.sha256(weights.numpy().tobytes()).hexdigest())
+"""
+
+
+def planted_hybrid():
+    forcing = record(2)
+    truth = simulate(Balance(exphydro_mended), forcing, storage0={"snow": 0.0, "soil": 300.0}).discharge
+    law = NeuralLaw("soil", "temp", hidden=(6,), members=2, seed=3, scale={"soil": (300.0, 100.0), "temp": (8.0, 8.0)})
+    return Balance(exphydro_mended, et=law), forcing, truth
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
+    def start(folder):
+        code = textwrap.dedent(SCRIPT.format(tests=os.path.dirname(__file__), folder=str(folder)))
+        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    whole = start(tmp_path / "whole")
+    expected, errors = whole.communicate(timeout=300)
+    assert whole.returncode == 0, errors
+    kills = 0
+    for attempt in range(12):
+        run = start(tmp_path / "killed")
+        deadline = time.monotonic() + 4.0 + 0.7 * attempt
+        while run.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if run.poll() is not None:
+            break
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+        kills += 1
+    result, errors = run.communicate(timeout=300) if run.poll() is not None else start(tmp_path / "killed").communicate(timeout=300)
+    assert kills, "the run finished before it could be killed: nothing was tested"
+    assert result == expected, errors

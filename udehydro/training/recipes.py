@@ -1,0 +1,272 @@
+"""Recipes: calibrate a formula model, then train a hybrid from it; every choice is made on the validation period.
+
+Both follow the same protocol. Fit on the first part of the training period, choose (start, seed, number of steps) on
+its last part, then refit on all of it with those choices frozen. Basins are independent and trained side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from udehydro.balance import Balance
+from udehydro.errors import ConfigError
+from udehydro.forcing import Forcing
+from udehydro.laws.neural import Multiplier, NeuralLaw
+from udehydro.parameters import Calibrated
+from udehydro.simulate import simulate
+from udehydro.simulation import Simulation
+from udehydro.solvers import Solver
+from udehydro.structure import Range, Structure
+from udehydro.training.fit import FitResult, Stage, fit
+from udehydro.training.losses import Loss
+from udehydro.training.members import take
+from udehydro.training.teach import standardise, teach
+
+VALID_SHARE = 0.2
+
+INITIAL = Range(0.0, 2000.0, "mm", default=100.0)
+"""Search range of initial storages; their influence is mostly gone after the warm-up year."""
+
+
+@dataclass(frozen=True)
+class Periods:
+    """Inclusive dates (start, end) of training, validation and test; ``fit_on`` is training without validation."""
+
+    train: tuple[str, str]
+    valid: tuple[str, str]
+    test: tuple[str, str] | None
+    fit_on: tuple[str, str]
+
+    @classmethod
+    def of(cls, train, test=None, valid=None) -> Periods:
+        """Periods with, by default, the last fifth of ``train`` for validation.
+
+        A validation period given explicitly must follow the part it is to judge: inside the end of ``train`` or after it.
+        """
+        import numpy as np
+
+        start, end = (np.datetime64(d, "D") for d in train)
+        day = np.timedelta64(1, "D")
+        if valid is None:
+            first = end - np.timedelta64(round(VALID_SHARE * int((end - start) / day)), "D") + day
+            valid = (str(first), str(end))
+        first, last = (np.datetime64(d, "D") for d in valid)
+        if first > end:
+            return cls(tuple(train), tuple(valid), test, tuple(train))
+        if not start < first <= last <= end or last != end:
+            raise ConfigError(f"The validation period {valid} must lie at the end of {train}, or after it.")
+        return cls(tuple(train), tuple(valid), test, (str(start), str(first - day)))
+
+    @property
+    def refit_on(self) -> tuple[str, str]:
+        """All that may be learned from: training including validation."""
+        return (self.train[0], max(self.train[1], self.valid[1]))
+
+
+@dataclass
+class Trained:
+    """A trained model, a member per basin, and how it was chosen.
+
+    ``model`` and ``parameters`` are for ``forcing.independent()``; ``chosen`` says per basin which start or seed and step the
+    validation period preferred, ``candidates`` holds all of them refitted (starts outermost), for spreads over seeds.
+    """
+
+    model: Balance
+    parameters: nn.Module
+    basins: tuple[str, ...]
+    chosen: list[dict]
+    history: list[dict] = field(repr=False)
+    refit_history: list[dict] = field(repr=False)
+    candidates: tuple[Balance, nn.Module] | None = field(repr=False, default=None)
+    seconds: float = 0.0
+
+    def simulate(self, forcing: Forcing, solver: Solver | None = None) -> Simulation:
+        """One continuous run over a record of the same basins."""
+        record = forcing.independent() if len(forcing.batch) < 2 else forcing
+        with torch.no_grad():
+            theta, start = self.parameters(record), self.parameters.storage0(self.model.store_names)
+            return simulate(self.model, record, theta=theta, storage0=start, solver=solver)
+
+
+def calibrate(
+    structure: Structure,
+    forcing: Forcing,
+    observed: Tensor,
+    periods: Periods,
+    *,
+    starts: int = 8,
+    steps: int = 100,
+    refit_steps: int = 40,
+    seed: int = 0,
+    loss: Loss | None = None,
+    solver: Solver | None = None,
+    initial: Mapping[str, Range] | None = None,
+    warmup_days: int = 365,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Trained:
+    """Calibrate parameters and initial storages of a formula model by batched L-BFGS from several starts per basin.
+
+    Parameters
+    ----------
+    forcing : record with batch (basins,); observed (T, basins), NaN where missing.
+    starts : starting points per basin: the defaults, then random ones. The validation period chooses among their optima.
+    steps, refit_steps : evaluations of loss and gradient, before and after the choice.
+    """
+    basins, count = forcing.basins or ("basin",), observed.shape[-1]
+    model = Balance(structure)
+    parameters = Calibrated.of(model, (starts * count, 1), initial=initial or dict.fromkeys(model.store_names, INITIAL))
+    _scatter(parameters, starts, count, seed)
+    options = dict(loss=loss, solver=solver, warmup_days=warmup_days, resume=resume)
+    record, target = forcing.independent(starts), _members(observed, starts)
+    result = fit(
+        model, parameters, record, target, train=periods.fit_on, valid=periods.valid, stages=[Stage("lbfgs", steps)],
+        select="train", checkpoint=_folder(checkpoint, "choose"), progress=_label(progress, f"calibrate {structure.name}"), **options,
+    )  # fmt: skip
+    best, chosen = _choose(result, starts, count)
+    parameters = take(parameters, best)
+    refit = fit(
+        model, parameters, forcing.independent(), _members(observed, 1), train=periods.refit_on,
+        stages=[Stage("lbfgs", refit_steps)], checkpoint=_folder(checkpoint, "refit"),
+        progress=_label(progress, f"refit {structure.name}"), **options,
+    )  # fmt: skip
+    return Trained(model, parameters, basins, chosen, result.history, refit.history, seconds=result.seconds + refit.seconds)
+
+
+def default_laws(structure: Structure, names: Sequence[str], members: int | None, seed: int) -> dict[str, NeuralLaw]:
+    """The usual network for each named flux or group: the formula times a learned factor of its source store and weather.
+
+    The factor starts at one and stays within [1/5, 5], so the hybrid starts as the calibrated model and keeps its limits.
+    """
+    known = {f.name: f for f in structure.fluxes} | {
+        g: structure.flux(members_[0]) for g, members_ in structure.groups.items()
+    }
+    laws = {}
+    for i, name in enumerate(names):
+        if name not in known:
+            raise ConfigError(f"Model '{structure.name}' has no flux or group '{name}'; choose from {', '.join(known)}.")
+        stores = [s for s in structure.stores if s == known[name].source] or list(structure.stores)
+        weather = [n for n in ("prcp", "temp") if n in structure.forcings]
+        inputs = dict.fromkeys([*structure.stores, *weather] if name != "et" else [*stores, *weather])
+        laws[name] = NeuralLaw(*inputs, output=Multiplier(), members=members, seed=seed + i)
+    return laws
+
+
+def hybridise(
+    formula: Trained,
+    laws,
+    forcing: Forcing,
+    observed: Tensor,
+    periods: Periods,
+    *,
+    seeds: int = 2,
+    steps: int = 150,
+    learning_rate: float = 1e-2,
+    penalty: float = 0.0,
+    teach_steps: int = 500,
+    seed: int = 0,
+    loss: Loss | None = None,
+    solver: Solver | None = None,
+    warmup_days: int = 365,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Trained:
+    """Train neural laws inside a calibrated model, starting from it.
+
+    Parameters
+    ----------
+    laws : names of fluxes (the default networks), or a function ``(members, seed) -> dict of laws``. Laws that do not start
+        as the formula (no Multiplier) are first taught the calibrated fluxes.
+    seeds : networks per basin, started from different weights; the validation period chooses seed and number of steps.
+    """
+    count = observed.shape[-1]
+    total = seeds * count
+    structure = formula.model.structure
+    made = laws(total, seed) if callable(laws) else default_laws(structure, laws, total, seed)
+    model = Balance(structure, **made)
+    parameters = take(formula.parameters, list(range(count)) * seeds)
+    record, target = forcing.independent(seeds), _members(observed, seeds)
+    visited = record.isel(slice(0, record.between(*periods.fit_on).stop))
+    with torch.no_grad():
+        start = parameters.storage0(model.store_names)
+        teacher = simulate(formula.model, visited, theta=parameters(visited), storage0=start, solver=solver)
+    if all(isinstance(getattr(law, "output", None), Multiplier) for law in made.values()):
+        standardise(model, teacher)
+    else:
+        teach(model, teacher, steps=teach_steps)
+    options = dict(loss=loss, solver=solver, warmup_days=warmup_days, penalty=penalty, resume=resume)
+    stages = [Stage("adam", steps, learning_rate=learning_rate)]
+    begin = Snapshot(model, parameters)
+    result = fit(
+        model, parameters, record, target, train=periods.fit_on, valid=periods.valid, stages=stages,
+        checkpoint=_folder(checkpoint, "choose"), progress=_label(progress, "train hybrid"), **options,
+    )  # fmt: skip
+    best, chosen = _choose(result, seeds, count)
+    begin.restore()
+    refit = fit(
+        model, parameters, record, target, train=periods.refit_on, stages=stages, select="frozen",
+        frozen_step=result.best_step, checkpoint=_folder(checkpoint, "refit"), progress=_label(progress, "refit hybrid"), **options,
+    )  # fmt: skip
+    return Trained(
+        take(model, best), take(parameters, best), formula.basins, chosen, result.history, refit.history,
+        (model, parameters), result.seconds + refit.seconds,
+    )  # fmt: skip
+
+
+class Snapshot:
+    """Values of some modules, to go back to."""
+
+    def __init__(self, *modules: nn.Module):
+        self.saved = [(m, {n: t.clone() for n, t in m.state_dict().items()}) for m in modules]
+
+    def restore(self) -> None:
+        for module, state in self.saved:
+            module.load_state_dict(state)
+
+
+def _members(observed: Tensor, starts: int) -> Tensor:
+    """Observed (T, basins) for ``forcing.independent(starts)``: (T, starts * basins, 1)."""
+    return observed.reshape(len(observed), -1).repeat(1, starts).unsqueeze(-1)
+
+
+def _scatter(parameters: Calibrated, starts: int, count: int, seed: int) -> None:
+    """Random starts for all but the first of every basin; the same for every basin, whatever the others are."""
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    with torch.no_grad():
+        for raw in parameters.free.values():
+            u = torch.rand(starts, 1, generator=generator, dtype=raw.dtype)
+            drawn = torch.logit(0.05 + 0.9 * u).repeat_interleave(count, 0).to(raw.device)
+            raw.copy_(torch.cat([raw[:count], drawn[count:]]))
+
+
+def _choose(result: FitResult, starts: int, count: int) -> tuple[list[int], list[dict]]:
+    """Per basin the member with the lowest validation loss."""
+    valid = result.valid.reshape(starts, count)
+    which = torch.where(valid.isfinite(), valid, torch.inf).argmin(0)
+    best = [int(w) * count + b for b, w in enumerate(which)]
+    chosen = [
+        {
+            "candidate": int(w),
+            "step": int(result.best_step[m]),
+            "train_loss": float(result.train[m]),
+            "valid_loss": float(result.valid[m]),
+            "valid_losses": valid[:, b].tolist(),
+        }
+        for b, (w, m) in enumerate(zip(which, best, strict=True))
+    ]
+    return best, chosen
+
+
+def _folder(folder: str | Path | None, name: str) -> Path | None:
+    return None if folder is None else Path(folder) / name
+
+
+def _label(progress: bool, text: str) -> str | None:
+    return text if progress else None
