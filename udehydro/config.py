@@ -35,13 +35,13 @@ class Experiment:
     out : output folder.
     basins : ids, ``("all",)``, or ``()`` for data of one basin.
     model : name of a structure in `udehydro.models`.
-    neural : fluxes, quantities or groups of the model to be learned by networks.
-    hidden : widths of the hidden layers.
-    members : networks with different initial weights trained side by side; validation picks one.
+    neural : fluxes or groups of fluxes of the model to be learned by networks, started from the calibrated formula.
     seed : draws initial parameters and weights.
     device : where tensors live, as PyTorch calls it.
-    starts : initial parameter sets of the calibration; ``adam`` and ``lbfgs`` are its steps.
-    neural_adam, neural_lbfgs : steps of the training with networks.
+    starts : initial parameter sets per basin in the calibration; ``steps`` evaluations before the choice among them,
+        and ``refit_steps`` after it.
+    seeds : networks per basin, trained side by side from different weights; ``neural_steps`` of Adam at
+        ``learning_rate``, ``penalty`` on the mean square of the weights.
     loss : nse, kge, sqrt_nse or log_nse.
     solver, scheme, substeps : numerics.
     warmup_days : days at the start of the record that are never scored.
@@ -59,15 +59,15 @@ class Experiment:
     basins: tuple[str, ...] = ()
     model: str = "exphydro"
     neural: tuple[str, ...] = ()
-    hidden: tuple[int, ...] = (16, 16)
-    members: int = 4
     seed: int = 0
     device: str = "cpu"
     starts: int = 8
-    adam: int = 60
-    lbfgs: int = 60
-    neural_adam: int = 100
-    neural_lbfgs: int = 60
+    steps: int = 100
+    refit_steps: int = 40
+    seeds: int = 2
+    neural_steps: int = 150
+    learning_rate: float = 0.01
+    penalty: float = 0.0
     loss: str = "nse"
     solver: str = "all_at_once"
     scheme: str = "sdirk2"
@@ -84,6 +84,8 @@ class Experiment:
         for name, known in (("model", STRUCTURES), ("loss", LOSSES), ("solver", SOLVERS), ("scheme", SCHEMES)):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}: '{getattr(self, name)}' is not known.{suggest(getattr(self, name), known)}")
+        if not self.learning_rate > 0 or self.penalty < 0:
+            raise ConfigError("learning_rate has to be above zero, and penalty not below.")
         _check_neural(self)
         _check_periods(self)
 
@@ -133,27 +135,30 @@ class Experiment:
 
 def _check_neural(e: Experiment) -> None:
     s = STRUCTURES[e.model]
-    known = [*s.groups, *(f.name for f in s.fluxes), *(q.name for q in s.quantities)]
+    known = [*s.groups, *(f.name for f in s.fluxes)]
     for name in e.neural:
         if name not in known:
-            raise ConfigError(
-                f"neural: model '{e.model}' has no flux, quantity or group '{name}'.{suggest(name, known)}"
-            )
+            raise ConfigError(f"neural: model '{e.model}' has no flux or group '{name}'.{suggest(name, known)}")
     if len(set(e.neural)) != len(e.neural):
         raise ConfigError(f"neural: {', '.join(e.neural)} names something twice.")
 
 
 def _check_periods(e: Experiment) -> None:
-    for name, period in (("train", e.train), ("valid", e.valid)):
-        if period is not None and period.overlaps(e.test):
+    valid = e.valid or e.train
+    for name, period in (("train", e.train), ("valid", valid)):
+        if period.overlaps(e.test):
             raise ConfigError(
                 f"{name} ({period}) and test ({e.test}) overlap: the test period is opened once, after every choice. "
                 "Separate them."
             )
-    if e.valid and e.valid.overlaps(e.train) and not e.train.contains(e.valid):
-        raise ConfigError(f"valid ({e.valid}) has to lie inside train ({e.train}) or outside it, not across its end.")
-    if e.valid and e.valid.contains(e.train):
-        raise ConfigError(f"valid ({e.valid}) covers all of train ({e.train}): nothing is left to fit to.")
+    if e.train.start < e.test.start <= valid.end:
+        raise ConfigError(
+            f"test ({e.test}) lies between train ({e.train}) and valid ({valid}), both learned from as one. "
+            "Put test before or after both."
+        )
+    inside = e.train.contains(valid) and valid.end == e.train.end
+    if e.valid and (e.valid.contains(e.train) or not (inside or e.valid.start > e.train.end)):
+        raise ConfigError(f"valid ({e.valid}) has to be the end of train ({e.train}), or to come after it.")
 
 
 def _load(path: Path) -> dict[str, object]:
@@ -182,15 +187,14 @@ def _plain(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else value
 
 
+_WHOLE = ("seed", "starts", "steps", "refit_steps", "seeds", "neural_steps", "substeps", "warmup_days", "fill_gaps")
+_FROM_ZERO = ("seed", "warmup_days", "fill_gaps")
 _PARSERS: dict[str, Callable[[object, str], object]] = (
     dict.fromkeys(("data", "out", "model", "device", "loss", "solver", "scheme"), settings.text)
     | dict.fromkeys(("train", "test", "valid"), settings.period)
     | dict.fromkeys(("basins", "neural"), settings.names)
-    | dict.fromkeys(
-        ("seed", "adam", "lbfgs", "neural_adam", "neural_lbfgs", "warmup_days", "fill_gaps"), settings.whole(0)
-    )
-    | dict.fromkeys(("members", "starts", "substeps"), settings.whole(1))
-    | dict.fromkeys(("area", "lat"), settings.real)
+    | {n: settings.whole(0 if n in _FROM_ZERO else 1) for n in _WHOLE}
+    | dict.fromkeys(("area", "lat", "learning_rate", "penalty"), settings.real)
     | dict.fromkeys(("columns", "units"), settings.mapping)
-    | {"hidden": settings.widths, "dayfirst": settings.flag}
+    | {"dayfirst": settings.flag}
 )

@@ -135,7 +135,8 @@ def write_report(path: str | Path, title: str, summary: str, sections: Sequence[
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
-        f'<h1>{escape(title)}</h1><p class="summary">{escape(summary)}</p><nav>{links}</nav>{body}</main></body></html>\n'
+        f'<h1>{escape(title)}</h1><p class="summary">{escape(summary)}</p><nav>{links}</nav>'
+        f"{body}</main></body></html>\n"
     )
     write_atomic(path, page)
     return Path(path)

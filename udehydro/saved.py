@@ -23,6 +23,7 @@ from udehydro.structure import Structure, suggest
 
 FORMAT = 1
 MODEL, WEIGHTS = "model.json", "weights.safetensors"
+_BUILT = ("laws", "parameters", "initial_storage", "weights", "sha256", "format")
 _OUTPUTS: dict[str, type[Output]] = {c.__name__: c for c in (Positive, Fraction, Multiplier)}
 
 
@@ -34,21 +35,33 @@ class Saved:
     ----------
     model : Balance, without member axis: it runs on any batch.
     theta : parameter -> value, physical units.
+    storage0 : store -> initial storage [mm], or None to find it by repeating the first year.
     about : further entries of ``model.json`` (variant, basin, versions).
     """
 
     model: Balance
     theta: dict[str, float]
+    storage0: dict[str, float] | None = None
     about: dict[str, object] = field(default_factory=dict)
 
 
-def save(folder: str | Path, model: Balance, theta: Mapping[str, float], **about: object) -> Path:
-    """Write a model of one basin; networks with a member axis have one member (see `udehydro.training.take`).
+def save(
+    folder: str | Path,
+    model: Balance,
+    theta: Mapping[str, float],
+    *,
+    storage0: Mapping[str, float] | None = None,
+    member: int = 0,
+    **about: object,
+) -> Path:
+    """Write the model of one basin.
 
     Parameters
     ----------
     folder : made where it is missing; the weights are written first and ``model.json``, which names them, last.
     theta : value per parameter, physical units.
+    storage0 : initial storage per store, mm, where it was calibrated.
+    member : which one of networks with a member axis.
     **about : what else to remember: variant, basin, ...
 
     Raises
@@ -63,10 +76,11 @@ def save(folder: str | Path, model: Balance, theta: Mapping[str, float], **about
         "structure": model.structure.name,
         "laws": {name: _spec(name, law) for name, law in model.laws.items()},
         "parameters": {n: {"value": float(v), "unit": declared[n].unit} for n, v in theta.items()},
+        "initial_storage": None if storage0 is None else {n: float(v) for n, v in storage0.items()},
         **about,
         "versions": {"udehydro": udehydro.__version__, "torch": torch.__version__},
     }
-    tensors = {n: _without_member(n, v) for n, v in model.state_dict().items()}
+    tensors = {n: _of_member(n, v, member) for n, v in model.state_dict().items()}
     if tensors:
         data = safetensors.torch.save(tensors)
         write_atomic(folder / WEIGHTS, data)
@@ -95,13 +109,15 @@ def load(folder: str | Path, structures: Mapping[str, Structure]) -> Saved:
         if name not in structures:
             raise DataError(f"{folder / MODEL}: the structure '{name}' is not known.{suggest(name, structures)}")
         theta = {n: float(p["value"]) for n, p in content["parameters"].items()}
+        initial = content["initial_storage"]
+        storage0 = None if initial is None else {n: float(v) for n, v in initial.items()}
         model = Balance(structures[name], **{n: _law(spec) for n, spec in content["laws"].items()})
     except (KeyError, TypeError, AttributeError, StructureError) as error:
         raise DataError(f"{folder / MODEL}: does not describe a model ({error!r}). Save it again.") from error
     if "weights" in content:
         _load_weights(folder, model, content["sha256"])
-    about = {n: v for n, v in content.items() if n not in ("laws", "parameters", "weights", "sha256", "format")}
-    return Saved(model, theta, about)
+    about = {n: v for n, v in content.items() if n not in _BUILT}
+    return Saved(model, theta, storage0, about)
 
 
 def _read(path: Path) -> dict:
@@ -153,10 +169,8 @@ def _law(spec: Mapping) -> NeuralLaw:
     return NeuralLaw(*spec["inputs"], output=output, **given)
 
 
-def _without_member(name: str, value: Tensor) -> Tensor:
-    """Weights (1, in, out), biases (1, 1, out) and scales (1, 1, in) of one member as those of a network without."""
-    kind = name.split(".")[-2] if name[-1].isdigit() else name.split(".")[-1]
-    plain = {"weights": 2, "biases": 2, "centre": 1, "spread": 1}.get(kind, value.ndim)
-    if value.ndim > plain and any(n != 1 for n in value.shape[: value.ndim - plain]):
-        raise StructureError(f"'{name}' has shape {tuple(value.shape)}: take one member of the model before saving it.")
-    return value.detach().cpu().reshape(value.shape[value.ndim - plain :]).clone().contiguous()
+def _of_member(name: str, value: Tensor, member: int) -> Tensor:
+    """Weights (M, in, out), biases (M, 1, out) and scales (M, 1, in) of one member, as of a network without members."""
+    chosen = value[member] if value.ndim == 3 else value
+    chosen = chosen.flatten() if name.endswith(("centre", "spread")) else chosen
+    return chosen.detach().cpu().clone().contiguous()

@@ -75,11 +75,6 @@ def real(value: object, name: str) -> float:
     return float(value)
 
 
-def widths(value: object, name: str) -> tuple[int, ...]:
-    items = value if isinstance(value, list | tuple) else [value]
-    return tuple(whole(1)(i, name) for i in items)
-
-
 def mapping(value: object, name: str) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(v, str) for kv in value.items() for v in kv):
         raise ConfigError(f"{name}: {value!r} has to be a mapping of text to text, e.g. {name}: {{prcp: rain}}.")

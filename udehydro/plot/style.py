@@ -79,9 +79,9 @@ def label(structure: Structure, name: str) -> str:
 
 
 def place(simulation: Simulation, element: int) -> str:
-    """Name of the basin of a batch element, empty where basins have no names."""
-    basins = simulation.forcing.basins
-    return basins[element % len(basins)] if basins else ""
+    """Name of the basin, or member, of a batch element; empty where it has no name."""
+    names = simulation.forcing.basins or simulation.forcing.members
+    return names[element % len(names)] if names else ""
 
 
 def shade(axes: Axes, periods: Mapping[str, tuple[str, str]]) -> None:

@@ -20,29 +20,44 @@ def training_curve(history: Sequence[Mapping[str, object]], *, title: str = "") 
     """
     fig = figure(8.0, 4.0)
     axes = fig.subplots()
-    steps = np.arange(1, len(history) + 1)
-    best = best_member(history)
-    for name, colour in (("train", LINES[0]), ("valid", LINES[1])):
-        losses = _losses(history, name)
-        seen = np.isfinite(losses).any(axis=1)
-        if not seen.any():
-            continue
-        axes.plot(steps[seen], losses[seen], color=colour, linewidth=0.6, alpha=0.35)
-        text = f"{name}: best of {losses.shape[1]} members" if losses.shape[1] > 1 else name
-        axes.plot(steps[seen], losses[seen][:, best], color=colour, linewidth=2.0, label=text)
-    values = np.concatenate([_losses(history, n).ravel() for n in ("train", "valid")])
+    drawn: list[np.ndarray] = []
+    for first, rows in stages(history):
+        best = best_member(rows)
+        for name, colour in (("train", LINES[0]), ("valid", LINES[1])):
+            losses = _losses(rows, name)
+            seen = np.isfinite(losses).any(axis=1)
+            if seen.any():
+                steps = first + np.flatnonzero(seen)
+                axes.plot(steps, losses[seen], color=colour, linewidth=0.6, alpha=0.35)
+                axes.plot(steps, losses[seen][:, best], color=colour, linewidth=2.0, label=name)
+                drawn.append(losses[seen].ravel())
+        if first > 1:
+            axes.axvline(first - 0.5, color="0.5", linewidth=0.8, linestyle=":")
+        where = axes.get_xaxis_transform()
+        axes.text(first, 0.99, f" {rows[0].get('stage', '')}", transform=where, va="top", color="0.35", size="small")
+    values = np.concatenate([np.empty(0), *drawn])
     finite = values[np.isfinite(values)]
     if len(finite) and finite.min() > 0:
         axes.set_yscale("log")
     tidy(axes, "optimiser step", "loss [-] (smaller is better)", title)
-    _stages(axes, [str(row.get("stage", "")) for row in history])
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False)
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    if handles:
+        axes.legend(handles.values(), handles.keys(), frameon=False)
     return fig
 
 
+def stages(history: Sequence[Mapping[str, object]]) -> list[tuple[int, list[Mapping[str, object]]]]:
+    """Consecutive rows of one stage, with the step they begin at, counted from 1."""
+    found: list[tuple[int, list[Mapping[str, object]]]] = []
+    for i, row in enumerate(history):
+        if not found or row.get("stage") != found[-1][1][0].get("stage"):
+            found.append((i + 1, []))
+        found[-1][1].append(row)
+    return found
+
+
 def best_member(history: Sequence[Mapping[str, object]]) -> int:
-    """The member with the smallest loss at any step, of the validation period where there is one."""
+    """The member with the smallest loss at any step, in the validation period where there is one."""
     for name in ("valid", "train"):
         losses = _losses(history, name)
         if np.isfinite(losses).any():
@@ -61,14 +76,3 @@ def _list(value: object) -> object:
     if value is None:
         return np.nan
     return [np.nan if v is None else v for v in value] if isinstance(value, list | tuple) else value
-
-
-def _stages(axes, names: list[str]) -> None:
-    """A line and a name where a stage (Adam, L-BFGS) begins."""
-    for i, name in enumerate(names):
-        if name and (i == 0 or name != names[i - 1]):
-            if i:
-                axes.axvline(i + 0.5, color="0.5", linewidth=0.8, linestyle=":")
-            axes.text(
-                i + 1, 0.99, f" {name}", transform=axes.get_xaxis_transform(), va="top", color="0.35", fontsize="small"
-            )

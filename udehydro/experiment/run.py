@@ -1,0 +1,147 @@
+"""run: from an experiment to a folder of results."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import xarray as xr
+
+import udehydro
+from udehydro.balance import Balance
+from udehydro.config import LOSSES, STRUCTURES, Experiment
+from udehydro.errors import ConfigError
+from udehydro.experiment import folder as files
+from udehydro.experiment.pictures import Drawn, draw
+from udehydro.experiment.prepare import Record, prepare, read_dataset
+from udehydro.experiment.results import Variant, complaints, metrics, save_models, to_dataset
+from udehydro.experiment.story import tell
+from udehydro.files import write_atomic, write_json_atomic, write_netcdf_atomic
+from udehydro.training.recipes import Trained, calibrate, hybridise
+
+HYBRID = "hybrid"
+
+
+def say(text: str) -> None:
+    """A line of progress, on the error stream: the standard one is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run(
+    experiment: Experiment,
+    dataset: xr.Dataset | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> dict:
+    """Calibrate, train, simulate, score, and write everything to ``experiment.out``.
+
+    Parameters
+    ----------
+    dataset : instead of reading ``experiment.data``.
+    resume : go on with a run that was interrupted; ``overwrite`` replaces one.
+    progress : lines and bars on the error stream.
+
+    Returns
+    -------
+    dict
+        The content of ``metrics.json``, with what speaks against the result under ``complaints``.
+
+    Raises
+    ------
+    ConfigError, DataError, StructureError
+        For input that cannot be used.
+    SolverError
+        Where a simulation cannot be trusted.
+    """
+    tell_user = say if progress else _silent
+    _check_device(experiment.device)
+    tell_user(f"[1/5] Reading and checking {experiment.data}")
+    dataset = dataset if dataset is not None else read_dataset(experiment)
+    model = Balance(STRUCTURES[experiment.model])
+    record = prepare(experiment, dataset, model.forcing_names)
+    out = files.open_folder(experiment, resume=resume, overwrite=overwrite)
+    digest = files.same_data(out, record.dataset, resume=resume)
+    started = time.perf_counter()
+    variants = train(experiment, record, out, resume=resume, progress=progress, tell_user=tell_user)
+    tell_user(f"[4/5] Scoring {', '.join(v.name for v in variants)} and writing the models")
+    found = metrics(record, variants)
+    save_models(out, record, variants)
+    write_netcdf_atomic(to_dataset(record, variants), out / files.SIMULATION)
+    tell_user("[5/5] Drawing figures and writing the report")
+    pictures = _write_pictures(out, experiment, record, variants)
+    tell(out / files.REPORT, experiment, record, variants, found, pictures)
+    write_json_atomic(out / files.RUN, _about(digest, time.perf_counter() - started, variants))
+    write_json_atomic(out / files.METRICS, found)
+    return {**found, "complaints": complaints(record, variants, found)}
+
+
+def train(
+    experiment: Experiment, record: Record, out: Path, *, resume: bool, progress: bool, tell_user: Callable
+) -> list[Variant]:
+    """The calibrated formula and, where fluxes are to be learned, the hybrid started from it."""
+    e, folder = experiment, out / files.CHECKPOINTS
+    common = dict(
+        loss=LOSSES[e.loss], solver=e.make_solver(), warmup_days=e.warmup_days, seed=e.seed, resume=resume, progress=progress
+    )  # fmt: skip
+    tell_user(f"[2/5] Calibrating {e.model}: {len(record.basins)} basin(s), {e.starts} starts each")
+    formula = calibrate(
+        STRUCTURES[e.model], record.forcing, record.observed, record.periods, starts=e.starts, steps=e.steps,
+        refit_steps=e.refit_steps, checkpoint=folder / e.model, **common,
+    )  # fmt: skip
+    variants = [_variant(e.model, formula, record, e)]
+    if e.neural:
+        tell_user(f"[3/5] Training networks for {', '.join(e.neural)}: {e.seeds} per basin, started from {e.model}")
+        hybrid = hybridise(
+            formula, list(e.neural), record.forcing, record.observed, record.periods, seeds=e.seeds, steps=e.neural_steps,
+            learning_rate=e.learning_rate, penalty=e.penalty, checkpoint=folder / HYBRID, **common,
+        )  # fmt: skip
+        variants.append(_variant(HYBRID, hybrid, record, e))
+    else:
+        tell_user("[3/5] No networks asked for (--neural)")
+    return variants
+
+
+def _variant(name: str, trained: Trained, record: Record, experiment: Experiment) -> Variant:
+    simulation = trained.simulate(record.forcing, experiment.make_solver())
+    return Variant(
+        name, simulation, trained.seconds, tuple(trained.chosen), tuple(trained.history), tuple(trained.refit_history)
+    )
+
+
+def _write_pictures(out: Path, experiment: Experiment, record: Record, variants: list[Variant]) -> list[Drawn]:
+    drawn = []
+    for picture in draw(record, variants, experiment.neural):
+        write_atomic(out / files.FIGURES / f"{picture.name}.png", picture.png)
+        drawn.append(picture)
+    return drawn
+
+
+def _about(digest: str, seconds: float, variants: list[Variant]) -> dict:
+    """What is true of this very run: versions, command, data, time."""
+    versions = {"udehydro": udehydro.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    chosen = {v.name: list(v.chosen) for v in variants}
+    return {
+        "versions": versions,
+        "arguments": sys.argv[1:],
+        "data_sha256": digest,
+        "seconds": seconds,
+        "chosen": chosen,
+    }
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device: '{name}' cannot be used here ({reason}). Use --device cpu.") from None
+
+
+def _silent(text: str) -> None:
+    """Say nothing."""
