@@ -16,7 +16,9 @@ from udehydro.experiment.folder import model_folder
 from udehydro.experiment.prepare import Record
 from udehydro.forcing import Forcing
 from udehydro.settings import Period
+from udehydro.simulate import simulate
 from udehydro.simulation import Simulation
+from udehydro.solvers import Solver
 from udehydro.training import kge, nse
 
 SCORES = {"nse": nse, "kge": kge}
@@ -124,7 +126,7 @@ def to_dataset(record: Record, variants: list[Variant]) -> xr.Dataset:
 
     A flux that a variant lacks (two fluxes merged into one learned flux) is NaN there.
     """
-    parts = {v.name: _by_basin(v.simulation, record.basins) for v in variants}
+    parts = {v.name: by_basin(v.simulation, record.basins) for v in variants}
     first = next(iter(parts.values()))
     out = xr.Dataset(coords=first.coords, attrs={"Conventions": "CF-1.11", "title": "udehydro simulations"})
     out = out.assign_coords(variant=("variant", np.array(list(parts), dtype=object)))
@@ -140,18 +142,20 @@ def to_dataset(record: Record, variants: list[Variant]) -> xr.Dataset:
     return out
 
 
-def _by_basin(simulation: Simulation, basins: tuple[str, ...]) -> xr.Dataset:
+def by_basin(simulation: Simulation, basins: tuple[str, ...]) -> xr.Dataset:
     """The Dataset of a run, with the members (basin, 1) as basins."""
     found = simulation.to_xarray()
     if "member" in found.dims:
         found = found.isel(basin=0, drop=True).rename(member="basin")
     attrs = {"cf_role": "timeseries_id"}
-    return found.assign_coords(basin=("basin", np.array(basins, dtype=object), attrs))
+    found = found.assign_coords(basin=("basin", np.array(basins, dtype=object), attrs))
+    for name in ("time", "time_edge", "time_bounds"):  # CF wants the bounds in the units of what they bound
+        found[name].encoding |= {"units": "minutes since 1970-01-01", "dtype": "int64"}
+    return found
 
 
-def run_saved(model: saved.Saved, forcing: Forcing, solver) -> Simulation:
-    """Run a saved model over a record with batch (basin,)."""
-    from udehydro.simulate import simulate
-
+def run_saved(model: saved.Saved, forcing: Forcing, solver: Solver) -> Simulation:
+    """Run a saved model over a record with batch (basin,), from its own initial storages where it has some."""
     with torch.no_grad():
-        return simulate(model.model, forcing, theta=model.theta, storage0=model.storage0, solver=solver)
+        balance = model.model.to(forcing.like.device)
+        return simulate(balance, forcing, theta=model.theta, storage0=model.storage0, solver=solver)

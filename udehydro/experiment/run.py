@@ -17,8 +17,9 @@ from udehydro.config import LOSSES, STRUCTURES, Experiment
 from udehydro.errors import ConfigError
 from udehydro.experiment import folder as files
 from udehydro.experiment.pictures import Drawn, draw
-from udehydro.experiment.prepare import Record, prepare, read_dataset
+from udehydro.experiment.prepare import Record, prepare
 from udehydro.experiment.results import Variant, complaints, metrics, save_models, to_dataset
+from udehydro.experiment.source import Source
 from udehydro.experiment.story import tell
 from udehydro.files import write_atomic, write_json_atomic, write_netcdf_atomic
 from udehydro.training.recipes import Trained, calibrate, hybridise
@@ -62,7 +63,7 @@ def run(
     tell_user = say if progress else _silent
     _check_device(experiment.device)
     tell_user(f"[1/5] Reading and checking {experiment.data}")
-    dataset = dataset if dataset is not None else read_dataset(experiment)
+    dataset = dataset if dataset is not None else Source.of(experiment).read()
     model = Balance(STRUCTURES[experiment.model])
     record = prepare(experiment, dataset, model.forcing_names)
     out = files.open_folder(experiment, resume=resume, overwrite=overwrite)
@@ -86,25 +87,22 @@ def train(
 ) -> list[Variant]:
     """The calibrated formula and, where fluxes are to be learned, the hybrid started from it."""
     e, folder = experiment, out / files.CHECKPOINTS
-    common = dict(
-        loss=LOSSES[e.loss], solver=e.make_solver(), warmup_days=e.warmup_days, seed=e.seed, resume=resume, progress=progress
-    )  # fmt: skip
+    common = {"loss": LOSSES[e.loss], "solver": e.make_solver(), "warmup_days": e.warmup_days, "seed": e.seed}
+    common |= {"resume": resume, "progress": progress}
     tell_user(f"[2/5] Calibrating {e.model}: {len(record.basins)} basin(s), {e.starts} starts each")
-    formula = calibrate(
-        STRUCTURES[e.model], record.forcing, record.observed, record.periods, starts=e.starts, steps=e.steps,
-        refit_steps=e.refit_steps, checkpoint=folder / e.model, **common,
-    )  # fmt: skip
+    common["checkpoint"] = folder / e.model
+    budget = {"starts": e.starts, "steps": e.steps, "refit_steps": e.refit_steps}
+    given = (record.forcing, record.observed, record.periods)
+    formula = calibrate(STRUCTURES[e.model], *given, **budget, **common)
     variants = [_variant(e.model, formula, record, e)]
-    if e.neural:
-        tell_user(f"[3/5] Training networks for {', '.join(e.neural)}: {e.seeds} per basin, started from {e.model}")
-        hybrid = hybridise(
-            formula, list(e.neural), record.forcing, record.observed, record.periods, seeds=e.seeds, steps=e.neural_steps,
-            learning_rate=e.learning_rate, penalty=e.penalty, checkpoint=folder / HYBRID, **common,
-        )  # fmt: skip
-        variants.append(_variant(HYBRID, hybrid, record, e))
-    else:
+    if not e.neural:
         tell_user("[3/5] No networks asked for (--neural)")
-    return variants
+        return variants
+    tell_user(f"[3/5] Training networks for {', '.join(e.neural)}: {e.seeds} per basin, started from {e.model}")
+    common["checkpoint"] = folder / HYBRID
+    budget = {"seeds": e.seeds, "steps": e.neural_steps, "learning_rate": e.learning_rate, "penalty": e.penalty}
+    hybrid = hybridise(formula, list(e.neural), *given, **budget, **common)
+    return [*variants, _variant(HYBRID, hybrid, record, e)]
 
 
 def _variant(name: str, trained: Trained, record: Record, experiment: Experiment) -> Variant:

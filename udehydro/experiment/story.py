@@ -37,7 +37,7 @@ def tell(
         Section("Training and choices", [*_choices(experiment, record, variants), *figures.get("training", [])]),
         Section("Parameters", _parameters(record, variants)),
         Section("Data and assumptions", _data(experiment, record)),
-        Section("How to reproduce this", _reproduce(experiment, record)),
+        Section("How to reproduce this", _reproduce(experiment)),
     ]
     names = ", ".join(record.basins[:3]) + (f" and {len(record.basins) - 3} more" if len(record.basins) > 3 else "")
     title = f"{' and '.join(v.name for v in variants)}: {names}"
@@ -83,8 +83,8 @@ def _scores(record: Record, variants: list[Variant], found: dict) -> list[Block]
         f"{' to '.join(p.valid)}, test {' to '.join(p.test)}. Bold: the best model of a basin."
     )
     note = (
-        "All scores are of the final models, which were refitted with the validation period included, from one continuous "
-        "run. Only the test scores are on years that played no part in training or choice."
+        "All scores are of the final models, which were refitted with the validation period included, from one "
+        "continuous run. Only the test scores are on years that played no part in training or choice."
     )
     blocks: list[Block] = [Table(headers, rows, caption, best=frozenset(best)), Text(note)]
     if len(record.basins) > SHOWN_BASINS:
@@ -105,10 +105,10 @@ def _learned(experiment: Experiment, variants: list[Variant], pictures: list[Pic
         law = variants[-1].simulation.model.laws[name]
         items.append(f"{name}: a network of {', '.join(law.inputs)}; output {law.output}.")
     text = (
-        "Each learned flux starts as the calibrated formula and leaves its store as any flux does, so water is conserved "
-        "whatever the network answers. The curves are drawn only where the model went: beyond that a network is "
-        "extrapolation. A learned law can differ from the formula because the formula is wrong, and just as well because it "
-        "makes up for errors of the data or of other parts of the model."
+        "Each learned flux starts as the calibrated formula and leaves its store as any flux does, so water is "
+        "conserved whatever the network answers. The curves are drawn only where the model went: beyond that a network "
+        "extrapolates. A learned law can differ from the formula because the formula is wrong, and just as well "
+        "because it makes up for errors of the data or of other parts of the model."
     )
     return [Text(text), Items(items), *pictures]
 
@@ -128,8 +128,8 @@ def _closure(record: Record, variants: list[Variant]) -> Block:
 def _choices(experiment: Experiment, record: Record, variants: list[Variant]) -> list[Block]:
     p = record.periods
     items = [
-        f"Fitted on {' to '.join(p.fit_on)}, chosen on {' to '.join(p.valid)}, then refitted on {' to '.join(p.refit_on)} with "
-        f"those choices frozen; loss: {experiment.loss}, seed: {experiment.seed}.",
+        f"Fitted on {' to '.join(p.fit_on)}, chosen on {' to '.join(p.valid)}, then refitted on "
+        f"{' to '.join(p.refit_on)} with those choices frozen; loss: {experiment.loss}, seed: {experiment.seed}.",
         f"The test period {' to '.join(p.test)} was used for no choice.",
         f"The first {experiment.warmup_days} days of the record were simulated but not scored.",
     ]
@@ -188,11 +188,11 @@ def _data(experiment: Experiment, record: Record) -> list[Block]:
     return blocks
 
 
-def _reproduce(experiment: Experiment, record: Record) -> list[Block]:
+def _reproduce(experiment: Experiment) -> list[Block]:
     command = f"udehydro fit --config config.yaml --out {shlex.quote(experiment.out)} --overwrite"
     versions = f"udehydro {udehydro.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     text = (
-        f"With {versions}. config.yaml beside this report holds every setting, defaults included; the same versions, machine "
-        "and number of threads give the same numbers, others the same up to round-off."
+        f"With {versions}. config.yaml beside this report holds every setting, defaults included; the same versions, "
+        "machine and number of threads give the same numbers, others the same up to round-off."
     )
     return [Text(text), Code(f"{command}\n\n# config.yaml\n{experiment.to_yaml()}")]

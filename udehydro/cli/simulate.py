@@ -1,0 +1,154 @@
+"""``udehydro simulate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import typer
+
+from udehydro import data as datasets
+from udehydro import plot, saved
+from udehydro.balance import Balance
+from udehydro.cli import options as o
+from udehydro.cli.tables import table
+from udehydro.config import STRUCTURES
+from udehydro.errors import ConfigError
+from udehydro.experiment.folder import safe_name
+from udehydro.experiment.prepare import observations
+from udehydro.experiment.results import by_basin, run_saved, scores
+from udehydro.experiment.source import Source, complete
+from udehydro.files import write_atomic, write_json_atomic, write_netcdf_atomic
+from udehydro.forcing import Forcing
+from udehydro.settings import Period
+from udehydro.simulation import Simulation
+from udehydro.solvers import AllAtOnce
+from udehydro.structure import suggest
+
+FILES = ("simulation.nc", "summary.json", "figures")
+MOST_BASINS = 6
+
+
+def command(
+    model: str = typer.Option(
+        ..., "--model", metavar="FOLDER|NAME", help=f"Folder of a saved model, or one of: {', '.join(STRUCTURES)}."
+    ),
+    data: str = typer.Option(..., "--data", metavar="FILE_OR_FOLDER", help="As for fit; discharge is not needed."),
+    out: str = typer.Option(..., "--out", metavar="DIR", help="Folder for simulation.nc, summary.json and figures."),
+    basin: str = o.BASIN,
+    parameters: Path = typer.Option(
+        None,
+        "--parameters",
+        metavar="JSON",
+        help='Values for a model given by NAME, e.g. {"smax": 350.0}; defaults else.',
+    ),
+    period: str = typer.Option(
+        None, "--period", metavar="A/B", help="Dates to score and to draw. The run always starts with the record."
+    ),
+    warmup_days: int = typer.Option(365, "--warmup-days", help="Days at the start of the record that are not scored."),
+    area: float = o.AREA,
+    lat: float = o.LAT,
+    column: list[str] = o.COLUMN,
+    unit: list[str] = o.UNIT,
+    dayfirst: bool = o.DAYFIRST,
+    fill_gaps: int = o.FILL_GAPS,
+    device: str = o.DEVICE,
+    overwrite: bool = o.OVERWRITE,
+) -> None:
+    """Run a model over data: storages and fluxes as NetCDF, figures, and scores where discharge was observed.
+
+    \b
+    udehydro simulate --model out/demo/models/hybrid/fulda --data demo:fulda --out out/again
+    udehydro simulate --model exphydro --parameters p.json --data mybasin.csv --out out/run
+    """
+    target = _new_folder(Path(out), overwrite)
+    chosen = load_model(model, parameters)
+    shown = Period.parse(period, "--period") if period else None
+    source = o.source(data, basin, area, lat, column, unit, dayfirst, fill_gaps)
+    dataset, forcing = read_forcing(source, chosen, device or "cpu")
+    simulation = run_saved(chosen, forcing, AllAtOnce())
+    observed = observations(dataset, forcing, warmup_days)
+    _write(target, simulation, observed, shown)
+    rows = _summary(simulation, observed, shown)
+    write_json_atomic(target / "summary.json", {"schema": 1, "basins": {str(r["basin"]): r for r in rows}})
+    print(table(list(rows[0]), [list(r.values()) for r in rows[:40]]))
+    print(f"\nWritten to {target}: {', '.join(FILES)}")
+    if not bool((simulation.max_balance_error() <= simulation.balance_tolerance()).all()):
+        typer.echo("Bad result: the water balance is open.", err=True)
+        raise typer.Exit(1)
+
+
+def load_model(model: str, parameters: Path | None = None) -> saved.Saved:
+    """A saved model from its folder, or a structure by name with values from a JSON file or its defaults."""
+    if (Path(model) / saved.MODEL).is_file():
+        if parameters is not None:
+            raise ConfigError("--parameters goes with a model given by name; a saved model has its own values.")
+        return saved.load(model, STRUCTURES)
+    if model not in STRUCTURES:
+        hint = suggest(model, STRUCTURES)
+        raise ConfigError(f"--model: '{model}' is neither a folder with a {saved.MODEL} nor the name of a model.{hint}")
+    balance = Balance(STRUCTURES[model])
+    theta = {n: balance.structure.parameters[n].default for n in balance.parameter_names}
+    return saved.Saved(balance, {**theta, **_values(parameters)})
+
+
+def _values(path: Path | None) -> dict[str, float]:
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_text())
+        return {n: float(v["value"] if isinstance(v, dict) else v) for n, v in found.items()}
+    except OSError as error:
+        raise ConfigError(f"--parameters: {path} cannot be read ({error.strerror}).") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ConfigError(f'--parameters: {path} has to be JSON such as {{"smax": 350.0}}.') from None
+
+
+def read_forcing(source: Source, model: saved.Saved, device: str) -> tuple:
+    """Checked data and the forcing the model needs."""
+    dataset = source.read()
+    datasets.check(dataset).raise_if_errors()
+    dataset = complete(dataset, model.model.forcing_names)
+    forcing = Forcing.from_dataset(dataset, list(model.model.forcing_names), device=torch.device(device))
+    return dataset, forcing
+
+
+def _new_folder(out: Path, overwrite: bool) -> Path:
+    present = [n for n in FILES if (out / n).exists()]
+    if present and not overwrite:
+        raise ConfigError(f"{out}: holds {', '.join(present)} already. Add --overwrite, or choose another --out.")
+    return out
+
+
+def _summary(simulation: Simulation, observed: torch.Tensor, period: Period | None) -> list[dict]:
+    """Per basin: mean discharge, balance error and, where there are observations, scores."""
+    forcing, flow = simulation.forcing, simulation.discharge
+    period = period or Period(*(str(forcing.time[i].astype("datetime64[D]")) for i in (0, -1)))
+    found = scores(flow, observed, forcing, period)
+    part, errors = forcing.between(*period), simulation.max_balance_error()
+    rows = []
+    for i, basin in enumerate(forcing.basins):
+        means = {"discharge [mm/d]": float(flow[part, i].mean())}
+        rows.append({"basin": basin, **means, **found[i], "balance error [mm]": float(errors[i])})
+    return rows
+
+
+def _write(out: Path, simulation: Simulation, observed: torch.Tensor, period: Period | None) -> None:
+    forcing = simulation.forcing
+    write_netcdf_atomic(by_basin(simulation, forcing.basins), out / "simulation.nc")
+    flow, known = simulation.discharge, bool(observed.isfinite().any())
+    for i, basin in enumerate(forcing.basins[:MOST_BASINS]):
+        seen = observed[:, i].cpu().numpy() if known else None
+        series = {simulation.model.structure.name: flow[:, i].cpu().numpy()}
+        prcp = forcing.values["prcp"][:, i].cpu().numpy() if "prcp" in forcing.values else None
+        part = forcing.between(*period) if period else slice(None)
+        cut = seen[part] if known else None
+        figures = {
+            "hydrograph": plot.hydrograph(forcing.time, seen, series, None, prcp, window=period, title=basin),
+            "flow_duration": plot.flow_duration(cut, {n: q[part] for n, q in series.items()}, title=basin),
+            "storages": plot.storages(simulation, element=i),
+            "water_balance": plot.water_balance(simulation, seen, element=i),
+        }
+        for name, figure in figures.items():
+            write_atomic(out / "figures" / f"{safe_name(basin)}_{name}.png", plot.png(figure))
