@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from udehydro.errors import StructureError
-from udehydro.structure import FORMULA, SOURCE, Law, Structure, reads, suggest
+from udehydro.structure import FORMULA, SOURCE, Law, Quantity, Structure, reads, suggest
 
 
 class _Step(NamedTuple):
@@ -50,7 +50,8 @@ class Balance(nn.Module):
         self.laws = nn.ModuleDict({i.name: i.law for i in (*s.quantities, *s.fluxes) if isinstance(i.law, nn.Module)})
         self.store_names = tuple(s.stores)
         self.flux_names = tuple(f.name for f in s.fluxes)
-        used = {n for i in (*s.quantities, *s.fluxes) for n in _everything_read(i)}
+        self._quantities = _read_by_others(s)
+        used = {n for i in (*self._quantities, *s.fluxes) for n in _everything_read(i)}
         self.forcing_names = tuple(n for n in s.forcings if n in used)
         self.parameter_names = tuple(n for n in s.parameters if n in used)
         self._compile()
@@ -76,7 +77,7 @@ class Balance(nn.Module):
         moving = set(self.store_names)
         driven, state = [], []
         # slots of driven terms come right behind the parameters, so that they can travel as extra forcings
-        for item, outputs in [(q, q.outputs) for q in s.quantities] + [(f, (f.name,)) for f in s.fluxes]:
+        for item, outputs in [(q, q.outputs) for q in self._quantities] + [(f, (f.name,)) for f in s.fluxes]:
             depends = bool(moving & _everything_read(item))
             (state if depends else driven).append((item, outputs))
             if depends:
@@ -191,6 +192,17 @@ def _everything_read(item) -> set[str]:
     if SOURCE in names and getattr(item, "source", None) is not None:
         names.add(item.source)
     return names - {SOURCE, FORMULA}
+
+
+def _read_by_others(s: Structure) -> tuple[Quantity, ...]:
+    """Quantities that some flux needs, in order: one that only a swapped-out law read is not evaluated any more."""
+    needed = set().union(*(_everything_read(f) for f in s.fluxes))
+    kept = []
+    for q in reversed(s.quantities):
+        if needed & set(q.outputs):
+            needed |= _everything_read(q)
+            kept.append(q)
+    return tuple(reversed(kept))
 
 
 def _bind(item, outputs: tuple[str, ...], slots: dict[str, int]) -> list[_Step]:

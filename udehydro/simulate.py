@@ -34,8 +34,8 @@ def simulate(
     ----------
     model : Balance
     forcing : Forcing with T intervals and batch shape ``batch``.
-    theta : parameters in physical units. Static values have at most ``len(batch)`` dimensions; time-varying ones exactly
-        one more, leading T or 1. ``None`` takes the declared defaults.
+    theta : parameters in physical units. Static values have at most ``len(batch)`` dimensions; time-varying ones
+        exactly one more, leading T or 1. ``None`` takes the declared defaults.
     storage0 : initial storages [mm], a tensor (*batch, S) or a value per store; ``None`` repeats the first year
         until storages change by less than 0.1 mm (at most 10 times), without gradient.
     solver : ``AllAtOnce()`` (SDIRK2, one step per interval) by default.
@@ -99,8 +99,8 @@ def _align(name: str, value: Tensor, intervals: int, batch: tuple[int, ...]) -> 
     except RuntimeError:
         pass
     raise StructureError(
-        f"Parameter '{name}' has shape {tuple(value.shape)}; for forcing of {intervals} intervals and batch {batch} it may be static, "
-        f"broadcastable to {batch}, or time-varying, ({intervals} or 1, *{batch})."
+        f"Parameter '{name}' has shape {tuple(value.shape)}; for forcing of {intervals} intervals and batch {batch} it "
+        f"may be static, broadcastable to {batch}, or time-varying, ({intervals} or 1, *{batch})."
     )
 
 
@@ -110,14 +110,23 @@ def _storage(model: Balance, forcing: Forcing, given) -> Tensor:
     if isinstance(given, Mapping):
         if set(given) != set(model.store_names):
             raise StructureError(f"storage0 names {sorted(given)}, the stores are {list(model.store_names)}.")
-        parts = [torch.as_tensor(given[n], dtype=like.dtype, device=like.device) for n in model.store_names]
-        given = torch.stack([p.expand(forcing.batch) for p in parts], dim=-1)
+        parts = {n: torch.as_tensor(given[n], dtype=like.dtype, device=like.device) for n in model.store_names}
+        for name, part in parts.items():
+            if not _fits(part.shape, forcing.batch):
+                raise StructureError(f"Storage '{name}' has shape {tuple(part.shape)}, needs {forcing.batch} or a number.")
+        given = torch.stack([p.expand(forcing.batch) for p in parts.values()], dim=-1)
     given = given.to(dtype=like.dtype, device=like.device)
-    if given.shape[-1:] != shape[-1:] or given.ndim > len(shape):
+    if given.shape[-1:] != shape[-1:] or not _fits(given.shape, shape):
         raise StructureError(f"storage0 has shape {tuple(given.shape)}, needs {shape} for stores {model.store_names}.")
     if not given.is_meta and not bool(torch.isfinite(given).all()):
         raise StructureError(f"storage0 is not finite: {given.detach().flatten()[:5].tolist()}.")
     return given.expand(shape)
+
+
+def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether an array of ``shape`` expands to ``target``."""
+    pairs = zip(reversed(shape), reversed(target), strict=False)
+    return len(shape) <= len(target) and all(a in (1, b) for a, b in pairs)
 
 
 @torch.no_grad()
@@ -132,15 +141,16 @@ def spin_up(
     solver = solver or AllAtOnce()
     year = forcing.isel(slice(0, int((forcing.time < forcing.time[0] + _YEAR).sum())))
     if theta is not None:
-        theta = {n: _first_year(torch.as_tensor(v), len(forcing), len(year), forcing.batch) for n, v in theta.items()}
+        like = forcing.like
+        theta = {n: torch.as_tensor(v, dtype=like.dtype, device=like.device) for n, v in theta.items()}
+        theta = {n: _first_year(v, len(forcing), len(year), forcing.batch) for n, v in theta.items()}
     problem = pose(model, year, theta)
     storage = forcing.like.new_zeros(*forcing.batch, len(model.store_names))
     for cycle in range(1, SPIN_UP_CYCLES + 1):
-        end = solver(problem, storage)[0][-1]
-        change, storage = (end - storage).abs().max(), end
-        if bool(change < SPIN_UP_CHANGE):
-            break
-    return storage, cycle
+        start, storage = storage, solver(problem, storage)[0][-1]
+        if bool((storage - start).abs().max() < SPIN_UP_CHANGE):
+            return storage, cycle
+    return storage, SPIN_UP_CYCLES
 
 
 def _first_year(value: Tensor, intervals: int, kept: int, batch: tuple[int, ...]) -> Tensor:

@@ -247,6 +247,7 @@ def _swap(structure: Structure, name: str, law: Law) -> Structure:
     if not callable(law):
         raise StructureError(f"The law given for '{name}' is not callable: {law!r}.")
     if name in [q.name for q in structure.quantities]:
+        _check_outputs(structure, name, law)
         swapped = tuple(replace(q, law=law, formula=q.law) if q.name == name else q for q in structure.quantities)
         return _unchecked(structure, quantities=swapped)
     names = [f.name for f in structure.fluxes]
@@ -261,14 +262,25 @@ def _swap(structure: Structure, name: str, law: Law) -> Structure:
     )
 
 
+def _check_outputs(structure: Structure, name: str, law: Law) -> None:
+    (old,) = (q for q in structure.quantities if q.name == name)
+    outputs = tuple(getattr(law, "outputs", old.outputs))
+    if len(outputs) != len(old.outputs):
+        raise StructureError(
+            f"Quantity '{name}' has the output(s) {', '.join(old.outputs)}, the law given for it returns {len(outputs)} "
+            f"({', '.join(outputs)}). Install that law under a new name, and give each reader a law that reads its outputs."
+        )
+
+
 def _merge(structure: Structure, group: str, law: Law) -> Structure:
     """Replace a group of parallel fluxes by one flux with the group's name."""
     members = [structure.flux(m) for m in structure.groups[group]]
     ends = {(m.source, m.sink) for m in members}
     if len(ends) != 1:
+        joined = ", ".join(f"{m.name}: {m.source} -> {m.sink}" for m in members)
         raise StructureError(
-            f"Group '{group}' joins fluxes between different nodes ({', '.join(f'{m.name}: {m.source} -> {m.sink}' for m in members)}),"
-            " so one law cannot replace it. Give a law to each member instead."
+            f"Group '{group}' joins fluxes between different nodes ({joined}), so one law cannot replace it. Give a "
+            "law to each member instead."
         )
     member_names = {m.name for m in members}
     for m in members:
