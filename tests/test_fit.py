@@ -71,7 +71,8 @@ def test_the_best_point_of_the_validation_period_is_kept():
 def test_windows_and_growing_periods_lower_the_loss(stage):
     model, forcing, truth = planted_linear(2)
     parameters = Calibrated.of(model, (2, 1), start={"k": 0.3})
-    before = fit(model, parameters, forcing, truth, stages=[Stage("adam", 1, learning_rate=1e-9)], progress=None, **PERIODS)
+    still = Stage("adam", 1, learning_rate=1e-9)
+    before = fit(model, parameters, forcing, truth, stages=[still], progress=None, **PERIODS)
     result = fit(model, parameters, forcing, truth, stages=[stage, Stage("adam", 3)], progress=None, **PERIODS)
     assert (result.valid < before.valid).all()
     assert (parameters()["k"] < 0.3).all()
@@ -114,8 +115,8 @@ def test_penalty_shrinks_the_weights():
         model = Balance(exphydro_mended, et=law)
         parameters = Calibrated.of(model, (1, 1), fixed=("f", "smax", "qmax", "ddf", "tmax", "tmin"))
         fit(
-            model, parameters, forcing, truth, stages=[Stage("adam", 20)], penalty=penalty, select="train", progress=None,
-            storage0=torch.tensor([[[0.0, 300.0]]]), **PERIODS,
+            model, parameters, forcing, truth, stages=[Stage("adam", 20)], penalty=penalty, select="train",
+            progress=None, storage0=torch.tensor([[[0.0, 300.0]]]), **PERIODS,
         )  # fmt: skip
         norms.append(sum(w.square().sum() for w in law.net.weights).item())
     assert norms[1] < norms[0]
@@ -192,6 +193,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
         run.send_signal(signal.SIGKILL)
         run.communicate()
         kills += 1
-    result, errors = run.communicate(timeout=300) if run.poll() is not None else start(tmp_path / "killed").communicate(timeout=300)
+    run = run if run.poll() is not None else start(tmp_path / "killed")
+    result, errors = run.communicate(timeout=300)
     assert kills, "the run finished before it could be killed: nothing was tested"
     assert result == expected, errors

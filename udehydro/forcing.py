@@ -117,7 +117,8 @@ class Forcing:
         inside = (self.time >= first) & (self.time < last)
         if not inside.any():
             raise DataError(
-                f"No data between {start} and {end}: the record runs from {date(self.time_edge[0])} to {date(self.time_edge[-1])}."
+                f"No data between {start} and {end}: the record runs from {date(self.time_edge[0])} to "
+                f"{date(self.time_edge[-1])}."
             )
         indices = np.flatnonzero(inside)
         return slice(int(indices[0]), int(indices[-1]) + 1)
@@ -191,7 +192,8 @@ def edges_of(time: np.ndarray) -> np.ndarray:
     if len(odd):
         i = int(odd[0])
         raise DataError(
-            f"The dates jump from {date(time[i])} to {date(time[i + 1])}, where the step is {step / np.timedelta64(1, 'h'):g} h "
-            f"({len(odd)} such place(s)): fill the gap on purpose (udehydro.data.fill_gaps) or cut the record."
+            f"The dates jump from {date(time[i])} to {date(time[i + 1])}, where the step is "
+            f"{step / np.timedelta64(1, 'h'):g} h ({len(odd)} such place(s)): fill the gap on purpose "
+            "(udehydro.data.fill_gaps) or cut the record."
         )
     return np.append(time, time[-1] + step)

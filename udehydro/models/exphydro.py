@@ -75,7 +75,7 @@ def et(soil, pet, smax, full, wet):
 def baseflow(soil, smax, f, qmax, full, wet):
     """Qb = sigma(S1) [sigma(S1 - Smax) Qmax + sigma(Smax - S1) Qmax exp(-f (Smax - S1))], mm/d.
 
-    The exponential is held at one above Smax, where its factor sigma(Smax - S1) vanishes anyway, so that it stays finite.
+    The exponential is held at one above Smax, where its factor sigma(Smax - S1) vanishes anyway: it stays finite.
     """
     return wet * qmax * (full + (1.0 - full) * torch.exp(-f * excess(smax, soil)))
 

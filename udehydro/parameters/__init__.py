@@ -1,8 +1,9 @@
 """Where parameter values come from. A provider is an ``nn.Module`` that maps a forcing to theta.
 
-Every provider owns its free tensors and their transforms and answers ``provider(forcing) -> dict[str, Tensor]`` in physical
-units: static entries of shape (*batch), time-varying ones (T, *batch). :class:`Calibrated` searches values directly;
-a regional provider maps basin attributes through a network, a dynamic one maps the forcing itself.
+Every provider owns its free tensors and their transforms and answers ``provider(forcing) -> dict[str, Tensor]`` in
+physical units: static entries of shape (*batch), time-varying ones (T, *batch). It also answers
+``provider.storage0(store_names)``: initial storages (*batch, S) in mm, or None to have the first year repeated.
+:class:`Calibrated` searches values directly; any module that answers the same two questions can take its place.
 """
 
 from udehydro.parameters.calibrated import Calibrated

@@ -84,7 +84,7 @@ class Calibrated(nn.Module):
 
     @torch.no_grad()
     def scatter(self, generator: torch.Generator, keep_first: bool = True, within: float = 0.9) -> None:
-        """Spread members over their ranges: member 0 keeps its start, the others are drawn uniformly in the middle share."""
+        """Spread members over their ranges: the first keeps its start, the others are uniform in the middle share."""
         for raw in self.free.values():
             u = torch.rand(raw.shape, generator=generator, dtype=raw.dtype).to(raw.device)
             drawn = torch.logit(0.5 + within * (u - 0.5))
@@ -95,7 +95,7 @@ def _logit(name: str, value: Tensor, range_: Range) -> Tensor:
     share = to_unit(value, range_)
     if not bool(((share >= -1e-12) & (share <= 1.0 + 1e-12)).all()):
         raise StructureError(
-            f"Start value {value.tolist()} of '{name}' is outside its range [{range_.low}, {range_.high}] {range_.unit}: "
-            "start inside, or widen the range."
+            f"Start value {value.tolist()} of '{name}' is outside its range [{range_.low}, {range_.high}] "
+            f"{range_.unit}: start inside, or widen the range."
         )
     return torch.logit(share.clamp(EDGE, 1.0 - EDGE))

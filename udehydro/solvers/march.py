@@ -51,7 +51,7 @@ class March:
         self.last = end
 
     def extend(self, interval: Tensor, h: Tensor, starts: Tensor, solved, volume: Tensor, ends: Tensor) -> None:
-        """Add steps that were solved together: arrays with the steps along dimension 1, the same number per interval."""
+        """Add steps that were solved together: the steps lie along dimension 1, as many for every interval."""
         n = len(interval)
         intervals = interval.unique_consecutive()
         per = n // len(intervals)

@@ -49,8 +49,8 @@ def rates_and_jacobian(model: Balance, point: Point, state: Tensor) -> tuple[Ten
 def eliminate(model: Balance, jacobian: Tensor, ha: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     """Solve (I - ha J) x = r by elimination without pivoting; returns x and the smallest pivot of every point.
 
-    Laws that obey the slope rule make the matrix a column-dominant M-matrix, for which no pivoting is needed. Structural
-    zeros of the declared graph are skipped.
+    Laws that obey the slope rule make the matrix a column-dominant M-matrix, for which no pivoting is needed.
+    Structural zeros of the declared graph are skipped.
     """
     n = r.shape[0]
     filled = [[i == j or model.dependence[i][j] for j in range(n)] for i in range(n)]

@@ -56,7 +56,7 @@ class _Adjoint(torch.autograd.Function):
 
 
 def _pull(problem, tableau, steps: Steps, external, g_volume, after, grads: _Gradients) -> Tensor:
-    """Carry the adjoint through a chunk, last step first, and add its share of every gradient; returns it at the start."""
+    """Carry the adjoint back through a chunk and add its share of every gradient; returns the adjoint at its start."""
     jacobians = _jacobians(problem, steps)
     with torch.enable_grad():
         point, inputs = grads.open(steps)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from udehydro.errors import ConfigError, SolverError
 from udehydro.solvers import newton
-from udehydro.solvers.problem import Point, Problem, SolverReport
 from udehydro.solvers.march import March, Steps
+from udehydro.solvers.problem import Point, Problem, SolverReport
 from udehydro.solvers.replay import replay_adjoint, replay_tape
 from udehydro.solvers.step import advance, path
 from udehydro.solvers.tableau import SDIRK2, Tableau
@@ -39,8 +39,9 @@ class Stepping:
     substeps : equal steps per interval.
     tolerance : residual of implicit stages [mm], scaled by 1 + 1e-3 |Y|.
     undershoot : what to do where a store ends an interval below zero: ``"report"`` counts it, ``"split"`` cuts that
-        basin's interval into sub-steps, ``"raise"`` stops. Second-order schemes undershoot for fast decay (SDIRK2 beyond
-        h x rate = 2.414); backward Euler does not, for laws that vanish with their source. Nothing is ever clamped.
+        basin's interval into sub-steps, ``"raise"`` stops. Second-order schemes undershoot for fast decay (SDIRK2
+        beyond h x rate = 2.414); backward Euler does not, for laws that vanish with their source. Nothing is ever
+        clamped.
     splits : how often an interval may be halved, for undershoot or where Newton fails, before SolverError.
     gradient : ``"adjoint"``: exact discrete adjoint, steps linearised together in chunks, memory of one trajectory;
         ``"tape"``: autograd through the steps, needed for second derivatives.
@@ -99,7 +100,7 @@ class Stepping:
         march.append(k, steps, y)
 
     def _interval(self, problem: Problem, point: Point, y: Tensor, lengths: list[Tensor], report: SolverReport):
-        """Steps of the given lengths through one interval; returns the end state, the steps, and which points are fine."""
+        """Steps of given lengths through one interval; returns the end state, the steps, and where all is fine."""
         steps, ok = [], torch.ones_like(y[0], dtype=torch.bool)
         for h in lengths:
             solver = _StageSolver(self, problem.model, point, y, report)
@@ -134,9 +135,10 @@ class Stepping:
         h, y, guesses, _ = steps[-1]
         value = "; ".join(f"{n} = {y[(i, *element)].item():.6g} mm" for i, n in enumerate(model.store_names))
         raise SolverError(
-            f"{self.tableau.name} failed in {where}: after {self.splits} halvings of the interval a stage is unsolved or a "
-            f"store below zero ({value} at the last sub-step; {int(bad.sum())} of {bad.numel()} batch elements). Check the "
-            "forcing and parameters there; a law that falls with its donor store can make the step unsolvable.",
+            f"{self.tableau.name} failed in {where}: after {self.splits} halvings of the interval a stage is unsolved "
+            f"or a store below zero ({value} at the last sub-step; {int(bad.sum())} of {bad.numel()} batch elements). "
+            "Check the forcing and parameters there; a law that falls with its donor store can make the step "
+            "unsolvable.",
             failed=bad,
         )
 
@@ -156,8 +158,9 @@ class Stepping:
             k, *element = below.nonzero()[0].tolist()
             lowest = march.storage[k + 1][tuple(element)].min().item()
             raise SolverError(
-                f"{self.tableau.name}: a store falls to {lowest:.3g} mm in {problem.label(k, element)} ({report.undershoots} "
-                "such intervals). Use undershoot='split', more substeps, backward Euler, or laws that vanish with their source.",
+                f"{self.tableau.name}: a store falls to {lowest:.3g} mm in {problem.label(k, element)} "
+                f"({report.undershoots} such intervals). Use undershoot='split', more substeps, backward Euler, or "
+                "laws that vanish with their source.",
                 failed=below.any(0),
             )
 
@@ -181,8 +184,9 @@ class Stepping:
         product = worst[tuple(element)].item()
         needed = max(self.substeps + 1, math.ceil(SAFETY * self.substeps * worst.max().item() / limit))
         raise SolverError(
-            f"{self.tableau.name} is unstable in {problem.label(k, element)}: h x spectral radius reaches {product:.3g}, its limit "
-            f"is {limit:.3g}. Use substeps={needed}, or an implicit tableau (SDIRK2, backward Euler).",
+            f"{self.tableau.name} is unstable in {problem.label(k, element)}: h x spectral radius reaches "
+            f"{product:.3g}, its limit is {limit:.3g}. Use substeps={needed}, or an implicit tableau "
+            "(SDIRK2, backward Euler).",
             failed=worst > limit,
             substeps=needed,
         )

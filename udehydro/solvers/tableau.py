@@ -1,7 +1,8 @@
 """Butcher tableaux: one object serves every one-step scheme, explicit or diagonally implicit.
 
-A step from y of length h evaluates stages ``Y_i = y + h sum_j a_ij f(Y_j)`` and moves the volumes ``h sum_i b_i rate(Y_i)``.
-Forcing is constant within an interval, so the nodes c matter only for the order conditions that validate a tableau.
+A step from y of length h evaluates stages ``Y_i = y + h sum_j a_ij f(Y_j)`` and moves the volumes
+``h sum_i b_i rate(Y_i)``. Forcing is constant within an interval, so the nodes c matter only for the order conditions
+that validate a tableau.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Tableau:
         for condition, (value, target) in _conditions(a, b, self.order).items():
             if abs(value - target) > 1e-12:
                 raise ConfigError(
-                    f"Tableau '{self.name}' is not of order {self.order}: {condition} = {value:.6g}, should be {target:.6g}."
+                    f"Tableau '{self.name}' is not of order {self.order}: {condition} = {value:.6g}, "
+                    f"should be {target:.6g}."
                 )
 
     @property

@@ -1,7 +1,8 @@
 """torchdiffeq as a backend: the same right-hand side through ``odeint`` or ``odeint_adjoint``.
 
 Interval by interval by default: forcing is constant inside each call, so adaptive steps cannot jump a rain pulse and no
-``jump_t`` is needed. The flux volumes of the interval are extra states, reset to zero each time and left out of the error norm.
+``jump_t`` is needed. The flux volumes of the interval are extra states, reset to zero each time and left out of the
+error norm.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Torchdiffeq:
     ----------
     method : one of the adaptive or fixed-step methods of torchdiffeq 0.2.5 (it has no implicit Runge-Kutta method; use
         :class:`Stepping` for those). One step size serves the whole batch.
-    adjoint : ``True`` for ``odeint_adjoint`` (continuous adjoint; every differentiable leaf is passed on), ``False`` for
-        backpropagation through the solver.
+    adjoint : ``True`` for ``odeint_adjoint`` (continuous adjoint; every differentiable leaf is passed on), ``False``
+        for backpropagation through the solver.
     rtol, atol : tolerances of adaptive methods, on storages only.
     step_size : step of fixed-step methods [d]; the whole interval by default.
     span : ``"interval"``, or ``"record"`` for one call over all intervals (fixed steps only, kept for benchmarks).
@@ -55,8 +56,8 @@ class Torchdiffeq:
             raise ConfigError(f"span must be 'interval' or 'record', got {self.span!r}.")
         if self.span == "record" and self.method in ADAPTIVE:
             raise ConfigError(
-                f"'{self.method}' chooses its own steps and would step over rain pulses in one call (wrong by percents, "
-                "jump_t notwithstanding). Use span='interval' or a fixed-step method."
+                f"'{self.method}' chooses its own steps and would step over rain pulses in one call (wrong by "
+                "percents, jump_t notwithstanding). Use span='interval' or a fixed-step method."
             )
         if self.step_size is not None and self.method in ADAPTIVE:
             raise ConfigError(f"step_size does not apply to the adaptive method '{self.method}'; use rtol and atol.")
@@ -72,8 +73,8 @@ class Torchdiffeq:
         if not storage.is_meta and not bool(finite.all()):
             k, *element = (~finite).any(-1).nonzero()[0].tolist()
             raise SolverError(
-                f"{report.solver} returned a value that is not finite in {problem.label(max(k - 1, 0), element)}: use an implicit "
-                "scheme (Stepping), smaller steps, or bound the law that grows there.",
+                f"{report.solver} returned a value that is not finite in {problem.label(max(k - 1, 0), element)}: use "
+                "an implicit scheme (Stepping), smaller steps, or bound the law that grows there.",
                 failed=(~finite).any(-1).any(0),
             )
         report.undershoots = 0 if storage.is_meta else int((storage[1:] < -1e-9).any(-1).sum())
@@ -104,7 +105,8 @@ class Torchdiffeq:
         if self.method in ADAPTIVE:
             # an error norm per call, of the storages alone: volumes follow from the same stages
             options["norm"] = lambda v: v[:n].abs().pow(2).mean().sqrt()
-            # land on the edges: a step beyond would be interpolated back, outside the error control (dopri8: 1e-6 at 1e-10)
+            # land on the edges: a step beyond would be interpolated back, outside the error control
+            # (dopri8: wrong by 1e-6 at a tolerance of 1e-10)
             options["step_t"] = times
         else:
             options["perturb"] = True
@@ -127,16 +129,16 @@ class Torchdiffeq:
                 return odeint(field, state, times, **settings)
         except (AssertionError, UserWarning) as error:
             raise SolverError(
-                f"torchdiffeq {self.method} gave up in {problem.label(k)}: {error}. Loosen rtol/atol, or use an implicit "
-                "scheme (Stepping): a stiff store makes explicit steps vanish.",
+                f"torchdiffeq {self.method} gave up in {problem.label(k)}: {error}. Loosen rtol/atol, or use an "
+                "implicit scheme (Stepping): a stiff store makes explicit steps vanish.",
             ) from error
 
 
 def _isolated(problem: Problem, y: Tensor, solve) -> tuple[Tensor, Tensor]:
     """Solve on leaf copies of every tensor, joined to the outer graph by one Function.
 
-    The continuous adjoint differentiates with respect to each tensor it is given. Terms evaluated once per run depend on
-    parameters that laws may read directly as well: without the copies their gradient would be counted twice.
+    The continuous adjoint differentiates with respect to each tensor it is given. Terms evaluated once per run depend
+    on parameters that laws may read directly as well: without the copies their gradient would be counted twice.
     """
     series = (*problem.forcing, *problem.theta)
     weights = [p for p in problem.model.parameters() if p.requires_grad]

@@ -107,16 +107,18 @@ def fit(
     Parameters
     ----------
     forcing, observed : record of T intervals; observed (T, *batch), NaN where missing. With a batch (member, basin) the
-        members are independent: own curvature, own line search, own best point. A member's loss is the mean over its basins.
+        members are independent: own curvature, own line search, own best point. A member's loss is the mean over its
+        basins.
     train, valid : inclusive dates. The run is continuous from the start of the record to the end of the later one.
     loss : :class:`NSE` by default; scales come from the whole train period.
     warmup_days : days from the start of the record that are simulated but not scored.
-    storage0 : initial storages (*batch, S); by default those ``parameters`` calibrate, else the repeated first year with
-        the values at the start of every stage.
+    storage0 : initial storages (*batch, S); by default those ``parameters`` calibrate, else the repeated first year
+        with the values at the start of every stage.
     penalty : weight of the mean square of network weights.
     patience : stop a stage after this many steps without a better validation loss of any member.
-    select : which point of each member to keep: lowest validation loss (lowest training loss where there is no validation
-        period), lowest training loss, or ``"frozen"``: that at step ``frozen_step`` (M,), chosen in an earlier run.
+    select : which point of each member to keep: lowest validation loss (lowest training loss where there is no
+        validation period), lowest training loss, or ``"frozen"``: that at step ``frozen_step`` (M,), chosen in an
+        earlier run.
     checkpoint, resume : folder for atomic checkpoints after every step, and whether to go on from the newest. A resumed
         run ends with the same bits as an uninterrupted one (same machine and threads).
     progress : label of the progress bar, None for none.
@@ -260,7 +262,8 @@ class _Run:
             member = int((~state.loss.isfinite()).nonzero()[0])
             name = self.forcing.members[member] if self.forcing.members else member
             raise ConfigError(
-                f"Training cannot start: loss or gradient of member {name} is not finite. Check observations and start values."
+                f"Training cannot start: loss or gradient of member {name} is not finite. Check observations and start "
+                "values."
             )
         self._judge_at(state.x, state.loss, objective.valid_loss)
         return state

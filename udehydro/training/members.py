@@ -26,8 +26,8 @@ class Members:
         for name, p in named:
             if members > 1 and (not p.ndim or p.shape[0] != members):
                 raise ConfigError(
-                    f"Free tensor '{name}' of shape {tuple(p.shape)} has no leading axis for {members} members: build parameters "
-                    f"with batch=({members}, 1) and networks with members={members}."
+                    f"Free tensor '{name}' of shape {tuple(p.shape)} has no leading axis for {members} members: build "
+                    f"parameters with batch=({members}, 1) and networks with members={members}."
                 )
         self.members = members
         self.names = [n for n, _ in named]

@@ -46,7 +46,7 @@ class Periods:
     def of(cls, train, test=None, valid=None) -> Periods:
         """Periods with, by default, the last fifth of ``train`` for validation.
 
-        A validation period given explicitly must follow the part it is to judge: inside the end of ``train`` or after it.
+        A validation period given explicitly must follow the part it is to judge: at the end of ``train`` or after it.
         """
         import numpy as np
 
@@ -72,8 +72,9 @@ class Periods:
 class Trained:
     """A trained model, a member per basin, and how it was chosen.
 
-    ``model`` and ``parameters`` are for ``forcing.independent()``; ``chosen`` says per basin which start or seed and step the
-    validation period preferred, ``candidates`` holds all of them refitted (starts outermost), for spreads over seeds.
+    ``model`` and ``parameters`` are for ``forcing.independent()``; ``chosen`` says per basin which start or seed and
+    step the validation period preferred, ``candidates`` holds all of them refitted (starts outermost), for spreads over
+    seeds.
     """
 
     model: Balance
@@ -116,7 +117,8 @@ def calibrate(
     Parameters
     ----------
     forcing : record with batch (basins,); observed (T, basins), NaN where missing.
-    starts : starting points per basin: the defaults, then random ones. The validation period chooses among their optima.
+    starts : starting points per basin: the defaults, then random ones. The validation period chooses among their
+        optima.
     steps, refit_steps : evaluations of loss and gradient, before and after the choice.
     """
     basins, count = forcing.basins or ("basin",), observed.shape[-1]
@@ -127,7 +129,8 @@ def calibrate(
     record, target = forcing.independent(starts), _members(observed, starts)
     result = fit(
         model, parameters, record, target, train=periods.fit_on, valid=periods.valid, stages=[Stage("lbfgs", steps)],
-        select="train", checkpoint=_folder(checkpoint, "choose"), progress=_label(progress, f"calibrate {structure.name}"), **options,
+        select="train", checkpoint=_folder(checkpoint, "choose"),
+        progress=_label(progress, f"calibrate {structure.name}"), **options,
     )  # fmt: skip
     best, chosen = _choose(result, starts, count)
     parameters = take(parameters, best)
@@ -136,13 +139,15 @@ def calibrate(
         stages=[Stage("lbfgs", refit_steps)], checkpoint=_folder(checkpoint, "refit"),
         progress=_label(progress, f"refit {structure.name}"), **options,
     )  # fmt: skip
-    return Trained(model, parameters, basins, chosen, result.history, refit.history, seconds=result.seconds + refit.seconds)
+    seconds = result.seconds + refit.seconds
+    return Trained(model, parameters, basins, chosen, result.history, refit.history, seconds=seconds)
 
 
 def default_laws(structure: Structure, names: Sequence[str], members: int | None, seed: int) -> dict[str, NeuralLaw]:
-    """The usual network for each named flux or group: the formula times a learned factor of its source store and weather.
+    """The usual network for each named flux or group: the formula times a learned factor of stores and weather.
 
-    The factor starts at one and stays within [1/5, 5], so the hybrid starts as the calibrated model and keeps its limits.
+    The factor starts at one and stays within [1/5, 5], so the hybrid starts as the calibrated model and keeps its
+    limits. It sees all stores, rain and temperature; for ``et`` of the stores the one it leaves only.
     """
     known = {f.name: f for f in structure.fluxes} | {
         g: structure.flux(members_[0]) for g, members_ in structure.groups.items()
@@ -150,7 +155,9 @@ def default_laws(structure: Structure, names: Sequence[str], members: int | None
     laws = {}
     for i, name in enumerate(names):
         if name not in known:
-            raise ConfigError(f"Model '{structure.name}' has no flux or group '{name}'; choose from {', '.join(known)}.")
+            raise ConfigError(
+                f"Model '{structure.name}' has no flux or group '{name}'; choose from {', '.join(known)}."
+            )
         stores = [s for s in structure.stores if s == known[name].source] or list(structure.stores)
         weather = [n for n in ("prcp", "temp") if n in structure.forcings]
         inputs = dict.fromkeys([*structure.stores, *weather] if name != "et" else [*stores, *weather])
@@ -182,8 +189,8 @@ def hybridise(
 
     Parameters
     ----------
-    laws : names of fluxes (the default networks), or a function ``(members, seed) -> dict of laws``. Laws that do not start
-        as the formula (no Multiplier) are first taught the calibrated fluxes.
+    laws : names of fluxes (the default networks), or a function ``(members, seed) -> dict of laws``. Laws that do not
+        start as the formula (no Multiplier) are first taught the calibrated fluxes.
     seeds : networks per basin, started from different weights; the validation period chooses seed and number of steps.
     """
     count = observed.shape[-1]
@@ -212,7 +219,8 @@ def hybridise(
     begin.restore()
     refit = fit(
         model, parameters, record, target, train=periods.refit_on, stages=stages, select="frozen",
-        frozen_step=result.best_step, checkpoint=_folder(checkpoint, "refit"), progress=_label(progress, "refit hybrid"), **options,
+        frozen_step=result.best_step, checkpoint=_folder(checkpoint, "refit"),
+        progress=_label(progress, "refit hybrid"), **options,
     )  # fmt: skip
     return Trained(
         take(model, best), take(parameters, best), formula.basins, chosen, result.history, refit.history,

@@ -28,7 +28,7 @@ def visited(model: Balance, simulation: Simulation) -> dict[str, Tensor]:
 
 
 def standardise(model: Balance, simulation: Simulation) -> None:
-    """Set the input scales of every network from the states a simulation visited, per member where there are members."""
+    """Set the input scales of every network from the states a simulation visited, per member where there are any."""
     for law in model.laws.values():
         if isinstance(law, NeuralLaw | SharedNetwork):
             law.standardise({n: v for n, v in visited(simulation.model, simulation).items() if n in law.inputs})
@@ -37,8 +37,8 @@ def standardise(model: Balance, simulation: Simulation) -> None:
 def teach(model: Balance, teacher: Simulation, *, steps: int = 500, learning_rate: float = 1e-2) -> Tensor:
     """Fit the networks of ``model`` to the fluxes of a calibrated formula model, point by point.
 
-    Input scales are set first. The error of each swapped flux or quantity is measured in units of the teacher's standard
-    deviation; Adam on all visited states. Returns the final mean square error per member (M,).
+    Input scales are set first. The error of each swapped flux or quantity is measured in units of the teacher's
+    standard deviation; Adam on all visited states. Returns the final mean square error per member (M,).
 
     Raises
     ------
