@@ -164,8 +164,8 @@ def test_backward_euler_keeps_networks_that_rise_with_their_source_non_negative(
 class TestUndershoot:
     """SDIRK2's stability function turns negative beyond k h = 1 + sqrt(2): a draining reservoir then crosses zero."""
 
-    theta = {"k": torch.tensor([0.3, 2.0, 4.0, 1.0])}
-    start = {"storage": torch.tensor([50.0, 50.0, 50.0, 20.0])}
+    theta = {"k": torch.tensor([0.3, 2.0, 4.0, 1.0], dtype=torch.float64)}
+    start = {"storage": torch.tensor([50.0, 50.0, 50.0, 20.0], dtype=torch.float64)}
 
     def run(self, basins=slice(None), tableau=SDIRK2, **options):
         """Weather with rain in basins 0 and 3, so that their stages take several evaluations."""
