@@ -13,9 +13,7 @@ from udehydro.config import LOSSES, SCHEMES, SOLVERS, STRUCTURES, Experiment
 
 
 def command(
-    config: Path = typer.Option(
-        None, "--config", "-c", metavar="YAML", help="Experiment file; flags override what it says."
-    ),
+    config: Path = typer.Option(None, "--config", "-c", metavar="YAML", help="Experiment file; flags override it."),
     data: str = o.DATA,
     basin: str = o.BASIN,
     model: str = typer.Option(None, "--model", help=f"One of: {', '.join(STRUCTURES)}. [default: exphydro]"),

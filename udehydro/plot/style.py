@@ -35,7 +35,7 @@ def figure(width: float = 9.0, height: float = 4.0) -> Figure:
 
 
 def png(fig: Figure, dpi: int = 120) -> bytes:
-    """The figure as a PNG image, with the same bytes for the same content."""
+    """The figure as a PNG image."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
