@@ -1,4 +1,4 @@
-"""Laws: derivatives, finiteness beyond the physical range, limiters, bounds, monotonicity, members, partition, slopes."""
+"""Laws: derivatives, finiteness beyond the physical range, limits, monotonicity, members, partition, slopes."""
 
 from dataclasses import replace
 
@@ -87,7 +87,7 @@ def test_gradcheck_of_every_neural_output(name, signs):
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_finite_beyond_the_physical_range(case):
-    """Iterates and stages visit S < 0 and S > capacity: rates and derivatives are finite for S in [-100, 10 capacity]."""
+    """Iterates visit S < 0 and S > capacity: rates and derivatives are finite for S in [-100, 10 x capacity] mm."""
     for seed, gain in ((0, 1.0), (1, 5.0)):
         model, record = case.build(seed, gain), weather(4)
         theta = {n: v.clone().requires_grad_() for n, v in case.parameters(model).items()}

@@ -135,7 +135,7 @@ class TestErrors:
             ),
             (
                 lambda s: replace(s, groups={"water": ("snowfall", "rainfall")}).replace(water=rain),
-                "Group 'water' joins fluxes between different nodes .snowfall: atmosphere -> snow, rainfall: atmosphere",
+                "Group 'water' joins fluxes between different nodes .snowfall: atmosphere -> snow,",
             ),
         ],
     )

@@ -86,7 +86,7 @@ class Calibrated(nn.Module):
     def scatter(self, generator: torch.Generator, keep_first: bool = True, within: float = 0.9) -> None:
         """Spread members over their ranges: the first keeps its start, the others are uniform in the middle share."""
         for raw in self.free.values():
-            u = torch.rand(raw.shape, generator=generator, dtype=raw.dtype).to(raw.device)
+            u = torch.rand(raw.shape, generator=generator, dtype=raw.dtype, device=generator.device).to(raw.device)
             drawn = torch.logit(0.5 + within * (u - 0.5))
             raw.copy_(torch.cat([raw[:1], drawn[1:]]) if keep_first and raw.ndim else drawn)
 
