@@ -85,7 +85,7 @@ class Simulation:
             self.storage[part.start : part.stop + 1],
             self.volume[part],
             self.report,
-            self.theta,
+            {n: v[part] if v.ndim > len(self.forcing.batch) else v for n, v in self.theta.items()},
         )
 
     def to_xarray(self):
@@ -128,8 +128,8 @@ class Simulation:
         }
         if self.forcing.basins and batch:
             coords["basin"] = ("basin", list(self.forcing.basins), {"cf_role": "timeseries_id"})
-        worst = float(self.max_balance_error().max())
-        return xr.Dataset(
+        worst = float(self.max_balance_error().detach().max())
+        dataset = xr.Dataset(
             data,
             coords,
             {
@@ -141,6 +141,10 @@ class Simulation:
                 "undershoot_intervals": self.report.undershoots,
             },
         )
+        # CF wants bounds in the units of their coordinate; whole numbers keep uneven edges exact
+        for name in ("time", "time_edge", "time_bounds"):
+            dataset[name].encoding.update(_time_encoding(edges))
+        return dataset
 
     def to_netcdf(self, path: str | Path) -> Path:
         """Write :meth:`to_xarray` atomically to a NetCDF file."""
@@ -149,6 +153,15 @@ class Simulation:
         path = Path(path)
         write_netcdf_atomic(self.to_xarray(), path)
         return path
+
+
+def _time_encoding(edges: np.ndarray) -> dict[str, str]:
+    """The coarsest unit that counts all edges in whole numbers."""
+    since_epoch = edges.astype("datetime64[ns]").astype("int64")
+    for unit, length in (("days", 86_400_000_000_000), ("seconds", 1_000_000_000)):
+        if not (since_epoch % length).any():
+            return {"units": f"{unit} since 1970-01-01", "dtype": "int64"}
+    return {"units": "nanoseconds since 1970-01-01", "dtype": "int64"}
 
 
 def _numpy(values: Tensor) -> np.ndarray:

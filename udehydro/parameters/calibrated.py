@@ -52,7 +52,12 @@ class Calibrated(nn.Module):
         self.free = nn.ParameterDict()
         for name, range_ in (*self.ranges.items(), *self.initial.items()):
             value = torch.as_tensor(start.get(name, range_.default), dtype=torch.float64)
-            value = value.detach().broadcast_to(self.batch).clone()
+            try:
+                value = value.detach().broadcast_to(self.batch).clone()
+            except RuntimeError:
+                raise StructureError(
+                    f"Start value of '{name}' has shape {tuple(value.shape)}, the batch is {self.batch}."
+                ) from None
             if range_.fixed or name in fixed:
                 self.register_buffer(f"held_{name}", value)
             else:
