@@ -13,7 +13,7 @@ import xarray as xr
 
 from udehydro import saved
 from udehydro.cli import main
-from udehydro.config import STRUCTURES, Experiment
+from udehydro.config import STRUCTURES
 from udehydro.training import checkpoint
 
 SCORES = {"nse", "kge"}
