@@ -137,12 +137,19 @@ class Perceptron(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs); with members (..., M, B, inputs) -> (..., M, B, outputs)."""
+        if self.members is None:
+            return self._layers(x)
+        # members first and all points of a member together: one matrix product per member and layer
+        first = x.movedim(-3, 0)
+        y = self._layers(first.reshape(self.members, -1, x.shape[-1]))
+        return y.reshape(*first.shape[:-1], y.shape[-1]).movedim(0, -3)
+
+    def _layers(self, x: Tensor) -> Tensor:
         last = len(self.weights) - 1
         for i, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             if self.monotone:
                 w = w.abs() if i else torch.where(self.signs == 0, w, self.signs * w.abs())
-            b = b if self.members is not None else b[0]
-            x = x @ w + b
+            x = x @ w + (b if self.members is not None else b[0])
             if i < last:
                 x = torch.tanh(x)
         return x

@@ -39,11 +39,13 @@ class AllAtOnce:
         do not converge together.
     block : steps solved together; by default 32 to 2048, fewer the larger the batch.
     iterations : Newton iterations before a block is stepped sequentially instead.
+    warm : trajectory of an earlier run, taken as the first guess and replaced by this run's; see :class:`WarmStart`.
     """
 
     stepping: Stepping = field(default_factory=Stepping)
     block: int | None = None
     iterations: int = 60
+    warm: WarmStart | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self):
         tableau = self.stepping.tableau
@@ -64,6 +66,8 @@ class AllAtOnce:
         size = max(1, size // self.stepping.substeps)
         for start in range(0, len(problem.days), size):
             self._range(problem, march, start, min(start + size, len(problem.days)), report)
+        if self.warm is not None:
+            self.warm.keep(problem, march, self.stepping.substeps)
         return march.finish()
 
     def _range(self, problem: Problem, march: March, start: int, stop: int, report: SolverReport) -> None:
@@ -82,7 +86,9 @@ class AllAtOnce:
 
     def _solve(self, block: _Block, march: March, report: SolverReport) -> bool:
         """Solve a block and add its steps to the march; False (and nothing added) where that fails."""
-        guess = [block.y.unsqueeze(1).expand(-1, block.n, *block.y.shape[1:]).contiguous()] * block.stages
+        guess = self.warm.guess(block) if self.warm is not None else None
+        if guess is None:
+            guess = [block.y.unsqueeze(1).expand(-1, block.n, *block.y.shape[1:]).contiguous()] * block.stages
         point = block.evaluate(guess)
         previous = None
         for _ in range(self.iterations):
@@ -94,6 +100,48 @@ class AllAtOnce:
                 return False
             previous, point = point, block.evaluate(block.update(point, report)[0])
         return False
+
+
+class WarmStart:
+    """Stages of the last run, keyed by absolute interval: training changes parameters little between runs.
+
+    Guesses change the number of iterations, never the numbers beyond the tolerance. ``tensors`` and ``load`` let a
+    checkpoint carry it, so that a resumed run repeats an uninterrupted one bit for bit.
+    """
+
+    def __init__(self):
+        self._first: int | None = None
+        self._states: list[Tensor] = []
+
+    def guess(self, block: _Block) -> list[Tensor] | None:
+        """Stages (S, n, *batch) for the intervals of a block, or None where the last run does not cover them."""
+        if self._first is None or len(self._states) != block.stages:
+            return None
+        first = _moment(block.problem, int(block.interval[0]))
+        start = (first - self._first) * block.n // max(1, _moment(block.problem, int(block.interval[-1]) + 1) - first)
+        parts = [s[:, start : start + block.n] for s in self._states]
+        fits = start >= 0 and parts[0].shape == (len(block.y), block.n, *block.y.shape[1:])
+        return [p.clone() for p in parts] if fits else None
+
+    def keep(self, problem: Problem, march: March, substeps: int) -> None:
+        """Remember a finished march, unless intervals of it were split."""
+        if len(march) == len(problem.days) * substeps:
+            self._first, self._states = _moment(problem, 0), list(march.stages(0, len(march)))
+
+    def tensors(self) -> dict[str, Tensor]:
+        if self._first is None:
+            return {}
+        return {"first": torch.tensor(self._first, device="cpu")} | {str(i): s for i, s in enumerate(self._states)}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        if tensors:
+            self._first = int(tensors["first"])
+            self._states = [tensors[str(i)] for i in range(len(tensors) - 1)]
+
+
+def _moment(problem: Problem, k: int) -> int:
+    """Start of interval k in nanoseconds."""
+    return int(problem.record.time_edge[k].astype("int64"))
 
 
 class _Iterate(NamedTuple):

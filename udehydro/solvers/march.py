@@ -81,13 +81,12 @@ class March:
         return len(self._k)
 
     def steps(self, start: int, stop: int) -> Steps:
-        solved = zip(*self._solved[start:stop], strict=True)
-        return Steps(
-            self.interval[start:stop],
-            self.h[start:stop],
-            torch.stack(self._y[start:stop], dim=1),
-            tuple(torch.stack(s, dim=1) for s in solved),
-        )
+        y = torch.stack(self._y[start:stop], dim=1)
+        return Steps(self.interval[start:stop], self.h[start:stop], y, self.stages(start, stop))
+
+    def stages(self, start: int, stop: int) -> tuple[Tensor, ...]:
+        """Solved stages of some steps, (S, n, *batch) each; none for explicit tableaux."""
+        return tuple(torch.stack(s, dim=1) for s in zip(*self._solved[start:stop], strict=True))
 
     def chunks(self, problem: Problem, reverse: bool = False) -> Iterator[Steps]:
         """Steps in pieces of at most ``POINTS`` points."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,8 @@ from udehydro.balance import Balance
 from udehydro.errors import ConfigError, DataError, SolverError
 from udehydro.forcing import Forcing
 from udehydro.simulate import spin_up
-from udehydro.solvers import Solver
+from udehydro.solvers import AllAtOnce, Solver
+from udehydro.solvers.all_at_once import WarmStart
 from udehydro.training import checkpoint as checkpoints
 from udehydro.training.losses import NSE, Loss
 from udehydro.training.members import Members
@@ -164,7 +165,9 @@ class _Run:
     ):
         if observed.shape[0] != len(forcing):
             raise DataError(f"observed has {observed.shape[0]} intervals, the forcing {len(forcing)}.")
-        self.model, self.parameters, self.solver, self.observe = model, parameters, solver, observe
+        self.model, self.parameters, self.observe = model, parameters, observe
+        self.warm, solver = WarmStart(), solver or AllAtOnce()
+        self.solver = replace(solver, warm=self.warm) if isinstance(solver, AllAtOnce) else solver
         self.given_storage0, self.penalty = storage0, penalty
         self.train = forcing.between(*train)
         self.valid = forcing.between(*valid) if valid is not None else None
@@ -328,6 +331,7 @@ class _Run:
         for name in ("storage0", "carried"):
             if getattr(self, name) is not None:
                 tensors[name] = getattr(self, name)
+        tensors |= {f"warm.{n}": t for n, t in self.warm.tensors().items()}
         if self.state is not None:
             tensors |= {f"state.{n}": t for n, t in self.state.tensors().items()}
         meta = {"settings": self._fingerprint(), "stage": self.stage, "step_in_stage": self.step_in_stage}
@@ -355,6 +359,7 @@ class _Run:
         self.history, self.failures, self.spent = meta["history"], meta["failures"], meta["seconds"]
         self.since_best, self.done_steps = meta["since_best"], meta["done_steps"]
         checkpoints.set_rng_state(tensors["rng"])
+        self.warm.load({n.removeprefix("warm."): t for n, t in tensors.items() if n.startswith("warm.")})
         state = {n.removeprefix("state."): t for n, t in tensors.items() if n.startswith("state.")}
         if state:
             self.state = self.stages[self.stage].build().resume(state)
