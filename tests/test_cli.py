@@ -12,7 +12,7 @@ import toy
 import xarray as xr
 
 from udehydro import saved
-from udehydro.cli import main
+from udehydro.cli import demo, main
 from udehydro.config import STRUCTURES
 from udehydro.training import checkpoint
 
@@ -216,3 +216,17 @@ def test_the_program_runs_as_a_program():
     code = "from udehydro.cli import main; main()"
     ran = subprocess.run([sys.executable, "-c", code, "fit", "--traim"], capture_output=True, text=True)
     assert ran.returncode == 2 and "--train" in ran.stderr and "Traceback" not in ran.stderr
+
+
+def test_the_demo_starts_anew_when_finished_and_spares_other_results(done: Path, tmp_path: Path, monkeypatch, capsys):
+    pytest.importorskip("spotpy")
+    pytest.importorskip("pyet")
+    tiny = {"starts": 1, "steps": 1, "refit_steps": 1, "neural": None, "train": "1980-01-01/1980-12-31"}
+    monkeypatch.setattr(demo, "SETTINGS", {**demo.SETTINGS, **tiny, "test": "1981-01-01/1981-12-31"})
+    out = tmp_path / "demo"
+    for _ in range(2):
+        assert call("demo", "--quiet", "--out", out) == 0
+    html = (out / "report.html").read_text()
+    assert "2976" in html and "are assumed" in html and "50.7" in html
+    assert call("demo", "--out", done) == 2
+    assert "something else than the demo" in capsys.readouterr().err

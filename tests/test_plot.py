@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from udehydro import Balance, Forcing, Multiplier, NeuralLaw, StructureError, plot, simulate
 from udehydro.models import exphydro
-from udehydro.plot.laws import binned, inputs_of, strongest, visited
 from udehydro.plot.training import best_member, stages
+from udehydro.plot.visited import binned, inputs_of, strongest, visited
 from udehydro.plot.water import annual_balance
 from udehydro.solvers import AllAtOnce
 

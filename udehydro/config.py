@@ -105,8 +105,15 @@ class Experiment:
 
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: object) -> Experiment:
-        """Read a YAML file; ``overrides`` that are not None take the place of what it says."""
-        return cls.of({**_load(Path(path)), **_given(overrides)}, str(path))
+        """Read a YAML file; ``overrides`` that are not None take the place of what it says.
+
+        Data at a relative path are looked for beside the file first, then in the working directory.
+        """
+        values = _load(Path(path))
+        beside = Path(path).parent / str(values.get("data", ""))
+        if "data" in values and beside.exists():
+            values["data"] = str(beside)
+        return cls.of({**values, **_given(overrides)}, str(path))
 
     @classmethod
     def from_flags(cls, config: str | Path | None = None, **flags: object) -> Experiment:
@@ -125,6 +132,11 @@ class Experiment:
         """``name: mine, theirs`` for every setting that differs; the output folder does not count."""
         mine, theirs = self.plain(), other.plain()
         return [f"{n}: {mine[n]}, {theirs[n]}" for n in mine if n != "out" and mine[n] != theirs[n]]
+
+    def located(self) -> Experiment:
+        """The same with an absolute path to the data, so that it can be repeated from anywhere."""
+        there = self.data != DEMO and Path(self.data).exists()
+        return self.with_(data=str(Path(self.data).resolve())) if there else self
 
     def with_(self, **changes: object) -> Experiment:
         return replace(self, **changes)

@@ -26,7 +26,7 @@ CAPTIONS = {
     "balance": "By calendar year: what came in (left) against where it went (right). Black: observed discharge of "
     "complete years, drawn from the top of the evapotranspiration.",
     "law": "at the states the hybrid visited in the training period (grey: number of days). Dashed: the calibrated "
-    "formula at the same states. Right: median rate over the two inputs it depends on most.",
+    "formula at the same states; below: the ratio of both. Right: medians over the two inputs it depends on most.",
     "training": "Loss of every candidate (thin) and of the best one (thick): first with the validation period set "
     "aside, then the refit on all of the training period. A candidate is one start, or one set of initial weights.",
 }

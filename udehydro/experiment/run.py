@@ -62,6 +62,7 @@ def run(
     """
     tell_user = say if progress else _silent
     _check_device(experiment.device)
+    experiment = experiment.located()
     tell_user(f"[1/5] Reading and checking {experiment.data}")
     dataset = dataset if dataset is not None else Source.of(experiment).read()
     model = Balance(STRUCTURES[experiment.model])

@@ -11,6 +11,7 @@ import torch
 import udehydro
 from udehydro import data
 from udehydro.config import DEMO, Experiment
+from udehydro.experiment.folder import CONFIG
 from udehydro.experiment.pictures import MOST_BASINS, Drawn, learned_names
 from udehydro.experiment.prepare import Record
 from udehydro.experiment.results import Variant
@@ -178,7 +179,11 @@ def _data(experiment: Experiment, record: Record) -> list[Block]:
     if len(missing) <= MOST_BASINS:
         counts = ", ".join(f"{b}: {m} of {len(record.observed)}" for b, m in zip(record.basins, missing, strict=True))
         items.append(f"Days without a scored observation (missing, or warm-up): {counts}.")
-    blocks: list[Block] = [Items(items), Text("Treatments and assumptions, in order:"), Items(data.notes(ds))]
+    blocks: list[Block] = [
+        Items(items),
+        Text("Treatments and assumptions, in order:"),
+        Items(data.notes(ds) or ["none"]),
+    ]
     if experiment.area is not None:
         blocks.append(
             Text(f"The area of {experiment.area:g} km2 was given by the user; discharge in mm/d scales with it.")
@@ -189,7 +194,8 @@ def _data(experiment: Experiment, record: Record) -> list[Block]:
 
 
 def _reproduce(experiment: Experiment) -> list[Block]:
-    command = f"udehydro fit --config config.yaml --out {shlex.quote(experiment.out)} --overwrite"
+    out = experiment.out.rstrip("/")
+    command = f"udehydro fit --config {shlex.quote(f'{out}/{CONFIG}')} --out {shlex.quote(f'{out}-again')}"
     versions = f"udehydro {udehydro.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     text = (
         f"With {versions}. config.yaml beside this report holds every setting, defaults included; the same versions, "
