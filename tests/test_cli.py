@@ -14,6 +14,7 @@ import xarray as xr
 from udehydro import saved
 from udehydro.cli import demo, main
 from udehydro.config import STRUCTURES
+from udehydro.errors import DataError, SolverError
 from udehydro.training import checkpoint
 
 SCORES = {"nse", "kge"}
@@ -230,3 +231,30 @@ def test_the_demo_starts_anew_when_finished_and_spares_other_results(done: Path,
     assert "2976" in html and "are assumed" in html and "50.7" in html
     assert call("demo", "--out", done) == 2
     assert "something else than the demo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(SolverError("no"), 1), (RuntimeError("no"), 1), (DataError("no"), 2), (PermissionError(13, "no"), 2)],
+)
+def test_errors_become_messages_and_codes(error, code, table: Path, tmp_path: Path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("udehydro.experiment.run", fail)
+    assert call(*toy.flags(table, tmp_path / "out")) == code
+    assert capsys.readouterr().err.startswith("Error: ")
+    with pytest.raises(type(error)):
+        main(["--debug", *toy.flags(table, tmp_path / "out")])
+
+
+def test_several_basins_side_by_side(table: Path, tmp_path: Path):
+    folder, out = tmp_path / "many", tmp_path / "out"
+    folder.mkdir()
+    for name in ("01013500", "a%b"):
+        (folder / f"{name}.csv").write_text(table.read_text())
+    assert call(*toy.flags(folder, out, basin="all")) == 0
+    found = json.loads((out / "metrics.json").read_text())["basins"]
+    assert list(found) == ["01013500", "a%b"]
+    assert found["01013500"]["exphydro"]["test"] == pytest.approx(found["a%b"]["exphydro"]["test"], rel=1e-9)
+    assert call("evaluate", out) == 0

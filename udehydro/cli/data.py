@@ -20,7 +20,7 @@ def _data() -> None:
 @app.command("check")
 def check(
     path: str = typer.Argument(..., metavar="FILE_OR_FOLDER", help="What --data of the other commands takes."),
-    basin: str = o.BASIN,
+    basin: str = typer.Option(None, "--basin", metavar="ID[,ID]|all", help="Only these basins. [default: all]"),
     area: float = o.AREA,
     lat: float = o.LAT,
     column: list[str] = o.COLUMN,
@@ -37,7 +37,7 @@ def check(
     """
     from udehydro import data
 
-    dataset = o.source(path, basin, area, lat, column, unit, dayfirst, None).read(gaps="keep")
+    dataset = o.source(path, basin or "all", area, lat, column, unit, dayfirst, None).read(gaps="keep")
     report = data.check(dataset)
     first, last = (str(dataset["time"].values[i].astype("datetime64[D]")) for i in (0, -1))
     print(f"{dataset.sizes['basin']} basin(s), {dataset.sizes['time']} steps, {first} to {last}")
