@@ -24,9 +24,10 @@ CAPTIONS = {
     "duration": "Flow duration curves of the test period, over the days with an observation.",
     "storages": "Water in each store. Stores are not observed.",
     "balance": "By calendar year: what came in (left) against where it went (right). Black: observed discharge of "
-    "complete years, drawn from the top of the evapotranspiration.",
-    "law": "at the states the hybrid visited in the training period (grey: number of days). Dashed: the calibrated "
-    "formula at the same states; below: the ratio of both. Right: medians over the two inputs it depends on most.",
+    "complete years, drawn from the top of the evapotranspiration. In the warm-up the stores still fill or drain.",
+    "law": "at the states the hybrid visited in the training period (grey: number of days). Dashed: the formula "
+    "at the same states, with the parameter values of the hybrid; below: the ratio of both. Right: medians over the "
+    "two inputs it depends on most.",
     "training": "Loss of every candidate (thin) and of the best one (thick): first with the validation period set "
     "aside, then the refit on all of the training period. A candidate is one start, or one set of initial weights.",
 }

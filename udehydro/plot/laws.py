@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from udehydro.plot.style import LINES, figure, label, place, tidy
@@ -28,7 +30,8 @@ def learned_flux(
     ----------
     simulation : run of the model with the learned law.
     name : flux, quantity or group, rate in mm/d.
-    formula : run of the model with the formula, whose law is asked at the states of ``simulation``.
+    formula : run of the model with the formula, whose law is asked at the states of ``simulation`` and with its
+        parameter values, where it has them: so the ratio is what the network does, not what recalibration did.
     element : which batch element, in row-major order.
     """
     structure = simulation.model.structure
@@ -36,7 +39,8 @@ def learned_flux(
     at = points(visited(simulation), (*inputs, name), simulation, element)
     rows = {label(structure, name): (at[name], None)}
     if formula is not None:
-        known = points(visited(formula, simulation), (name,), simulation, element)[name]
+        theta = {n: simulation.theta.get(n, value) for n, value in formula.theta.items()}
+        known = points(visited(replace(formula, theta=theta), simulation), (name,), simulation, element)[name]
         rows[label(structure, name)] = (at[name], known)
         ratio = np.where(known > SMALLEST, at[name] / np.where(known > SMALLEST, known, 1.0), np.nan)
         rows["learned / formula [-]"] = (ratio, None)
@@ -97,10 +101,15 @@ def _surface(
         grid[cell[part[0]]] = np.median(values[part])
     shades: Mapping[str, object] = {"cmap": "viridis"}
     if is_ratio:
-        reach = max(0.1, float(np.nanquantile(np.abs(grid - 1.0), 0.98)))
-        shades = {"cmap": "PuOr", "vmin": 1.0 - reach, "vmax": 1.0 + reach}
+        reach = max(1.1, float(np.exp(np.nanquantile(np.abs(np.log(np.maximum(grid, SMALLEST))), 0.98))))
+        shades = {"cmap": "PuOr", "norm": LogNorm(1.0 / reach, reach)}
     drawn = axes.pcolormesh(
         columns, rows, np.ma.masked_invalid(grid.reshape(CELLS, CELLS).T), rasterized=True, **shades
     )
-    fig.colorbar(drawn, ax=axes, label=f"median {text}").outline.set_visible(False)
+    bar = fig.colorbar(drawn, ax=axes, label=f"median {text}")
+    bar.outline.set_visible(False)
+    if is_ratio:
+        ticks = [t for t in (0.1, 0.2, 0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0, 5.0, 10.0) if 1.0 / reach <= t <= reach]
+        bar.set_ticks(ticks, labels=[f"{t:g}" for t in ticks], minor=False)
+        bar.ax.minorticks_off()
     axes.set_facecolor("0.94")
