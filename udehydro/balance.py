@@ -172,6 +172,7 @@ class Balance(nn.Module):
         return tuple(torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in values)
 
     def theta_units(self) -> dict[str, str]:
+        """Unit of every parameter the installed laws need."""
         return {n: self.structure.parameters[n].unit for n in self.parameter_names}
 
 

@@ -66,6 +66,7 @@ class Forcing:
 
     @property
     def batch(self) -> tuple[int, ...]:
+        """Shape behind time: (), (basin,) or (member, basin)."""
         return tuple(next(iter(self.values.values())).shape[1:])
 
     @property
@@ -141,6 +142,7 @@ class Forcing:
         return replace(self, values=values, basins=(), members=members)
 
     def to(self, device=None, dtype=None) -> Forcing:
+        """The same record on another device or in another precision."""
         return replace(self, values={n: v.to(device=device, dtype=dtype) for n, v in self.values.items()})
 
     @classmethod

@@ -113,7 +113,9 @@ def _storage(model: Balance, forcing: Forcing, given) -> Tensor:
         parts = {n: torch.as_tensor(given[n], dtype=like.dtype, device=like.device) for n in model.store_names}
         for name, part in parts.items():
             if not _fits(part.shape, forcing.batch):
-                raise StructureError(f"Storage '{name}' has shape {tuple(part.shape)}, needs {forcing.batch} or a number.")
+                raise StructureError(
+                    f"Storage '{name}' has shape {tuple(part.shape)}, needs {forcing.batch} or a number."
+                )
         given = torch.stack([p.expand(forcing.batch) for p in parts.values()], dim=-1)
     given = given.to(dtype=like.dtype, device=like.device)
     if given.shape[-1:] != shape[-1:] or not _fits(given.shape, shape):
@@ -137,7 +139,11 @@ def spin_up(
     theta: Mapping[str, Tensor | float] | None = None,
     solver: Solver | None = None,
 ) -> tuple[Tensor, int]:
-    """Storages (*batch, S) after repeating the first year until they settle, and the number of repetitions."""
+    """Storages (*batch, S) in mm after repeating the first year until they settle, and the number of repetitions.
+
+    Starts from empty stores; settled where no storage of the batch changes by 0.1 mm, at most 10 repetitions. Without
+    gradient. Parameters and errors as in :func:`simulate`; of a parameter that varies in time the first year is taken.
+    """
     solver = solver or AllAtOnce()
     year = forcing.isel(slice(0, int((forcing.time < forcing.time[0] + _YEAR).sum())))
     if theta is not None:

@@ -53,6 +53,7 @@ class Range:
 
     @property
     def logarithmic(self) -> bool:
+        """Whether the range is searched in the logarithm: above zero, and spanning more than a factor of 100."""
         return self.low > 0 and self.high / self.low > 100
 
 
@@ -100,7 +101,10 @@ class Quantity:
 
 
 def flux(source: str, sink: str, *, signed: bool = False) -> Callable[[Law], Flux]:
-    """Declare a function as the law of a flux from ``source`` to ``sink``; the function's name is the flux's."""
+    """Declare a function as the law of a flux from ``source`` to ``sink``; the function's name is the flux's.
+
+    The law returns mm/d, positive from source to sink; ``signed=True`` states that it may reverse.
+    """
 
     def declare(law: Law) -> Flux:
         return Flux(law.__name__, source, sink, law, signed)
@@ -182,6 +186,7 @@ class Structure:
 
     @property
     def nodes(self) -> tuple[str, ...]:
+        """What a flux may leave or enter: stores and boundaries."""
         return (*self.stores, ATMOSPHERE, OUTLET, *self.boundaries)
 
     def flux(self, name: str) -> Flux:
@@ -267,8 +272,9 @@ def _check_outputs(structure: Structure, name: str, law: Law) -> None:
     outputs = tuple(getattr(law, "outputs", old.outputs))
     if len(outputs) != len(old.outputs):
         raise StructureError(
-            f"Quantity '{name}' has the output(s) {', '.join(old.outputs)}, the law given for it returns {len(outputs)} "
-            f"({', '.join(outputs)}). Install that law under a new name, and give each reader a law that reads its outputs."
+            f"Quantity '{name}' has the output(s) {', '.join(old.outputs)}, the law given for it returns "
+            f"{len(outputs)} ({', '.join(outputs)}). Install that law under a new name, and give each reader a law "
+            "that reads its outputs."
         )
 
 

@@ -16,7 +16,7 @@ from udehydro.structure import FORMULA, SOURCE
 
 @dataclass(frozen=True)
 class Positive:
-    """Rate above zero: ``scale * softplus(g)``, or ``of * softplus(g)`` with a named quantity (``of="dayl"``)."""
+    """Rate above zero: ``scale * softplus(g)`` [mm/d], times a named quantity where one is given (``of="dayl"``)."""
 
     scale: float = 1.0
     of: str | None = None
@@ -241,7 +241,11 @@ class NeuralLaw(_Network):
 
 
 class SharedNetwork(_Network):
-    """One network with several named outputs: a quantity that several :class:`Head` laws read (M100)."""
+    """One network with several named outputs: a quantity that several :class:`Head` laws read (M100).
+
+    Install it under a new name; its outputs become names that laws may read. ``outputs`` are those names, the rest is
+    as in :class:`NeuralLaw`.
+    """
 
     def __init__(self, *inputs: str, outputs: Sequence[str], hidden=(32, 32), scale=None, members=None, seed=None):
         super().__init__(inputs, len(outputs), hidden, scale, members)
@@ -255,7 +259,10 @@ class SharedNetwork(_Network):
 
 
 class Head:
-    """A law that frames one output of a :class:`SharedNetwork`; has no weights of its own."""
+    """A law that frames one output of a :class:`SharedNetwork`, called ``latent``; has no weights of its own.
+
+    ``output`` and ``tau`` as in :class:`NeuralLaw`.
+    """
 
     def __init__(self, latent: str, output: Output | None = None, tau: float | None | str = "auto"):
         self.output = output or Positive()

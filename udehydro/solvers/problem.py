@@ -38,6 +38,7 @@ class Problem:
 
     @property
     def batch(self) -> tuple[int, ...]:
+        """Shape of the batch behind time."""
         return self.record.batch
 
     def at(self, k: int | slice | Tensor) -> Point:
@@ -52,9 +53,11 @@ class Problem:
         return [t for t in candidates if t.requires_grad]
 
     def label(self, k: int, element: Sequence[int] = ()) -> str:
+        """Basin and date of interval ``k``, for messages."""
         return self.record.label(k, element)
 
     def replace(self, **changes) -> Problem:
+        """The same problem with other tensors."""
         return replace(self, **changes)
 
 

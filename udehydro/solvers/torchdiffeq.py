@@ -37,6 +37,13 @@ class Torchdiffeq:
     rtol, atol : tolerances of adaptive methods, on storages only.
     step_size : step of fixed-step methods [d]; the whole interval by default.
     span : ``"interval"``, or ``"record"`` for one call over all intervals (fixed steps only, kept for benchmarks).
+
+    Raises
+    ------
+    ConfigError
+        For an unknown method, and for an adaptive one with ``step_size`` or over the whole record.
+    SolverError
+        Where torchdiffeq gives up or returns a value that is not finite.
     """
 
     method: str = "dopri5"

@@ -57,6 +57,7 @@ class Stage:
             raise ConfigError("Windows of at least 2 days go with Adam; L-BFGS needs one fixed objective.")
 
     def build(self):
+        """The optimiser of the stage."""
         if self.optimiser == "lbfgs":
             return LBFGS(first_step=0.1, max_step=5.0, loss_tolerance=1e-7, gradient_tolerance=1e-7)
         return Adam(self.learning_rate, schedule=Cosine(max(1, self.steps), 0.1), clip=self.clip)
