@@ -29,7 +29,12 @@ app = typer.Typer(
 
 
 @app.callback()
-def _all(debug: bool = typer.Option(False, "--debug", help="Show the Python traceback of an error.")) -> None:
+def _all(
+    debug: bool = typer.Option(False, "--debug", help="Show the Python traceback of an error."),
+    threads: int = typer.Option(
+        1, "--threads", min=1, help="CPU threads of PyTorch; more rarely pay for small models."
+    ),
+) -> None:
     """Hydrological models with conserving water balances and neural fluxes.
 
     \b
@@ -42,6 +47,9 @@ def _all(debug: bool = typer.Option(False, "--debug", help="Show the Python trac
     Exit codes: 0 done; 1 the result is bad (a score is not finite, the balance is open, a solver failed, a score is
     below what was asked for); 2 the input is bad.
     """
+    import torch
+
+    torch.set_num_threads(threads)
 
 
 app.command("fit", short_help="Calibrate a model, train networks for its fluxes.")(fit.command)

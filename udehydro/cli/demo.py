@@ -19,6 +19,10 @@ SETTINGS = {
     "neural": "et,discharge",
     "train": "1980-01-01/1985-12-31",
     "test": "1986-01-01/1988-12-31",
+    "starts": 5,
+    "steps": 60,
+    "refit_steps": 30,
+    "neural_steps": 100,
 }
 
 

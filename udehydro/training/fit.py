@@ -218,6 +218,8 @@ class _Run:
             bar.update(1)
             bar.set_postfix(self._shown(), refresh=False)
             self._save()
+            if self.select == "frozen" and self.done_steps >= int(self.frozen_step.max()):
+                break
             if self.patience is not None and self.since_best >= self.patience:
                 break
         bar.update(max(0, stage.steps - self.step_in_stage))

@@ -57,6 +57,10 @@ class Periods:
             valid = (str(first), str(end))
         first, last = (np.datetime64(d, "D") for d in valid)
         if first > end:
+            if test is not None and np.datetime64(test[0], "D") <= last and np.datetime64(test[1], "D") > end:
+                raise ConfigError(
+                    f"The test period {test} must not overlap or lie before the validation period {valid}."
+                )
             return cls(tuple(train), tuple(valid), test, tuple(train))
         if not start < first <= last <= end or last != end:
             raise ConfigError(f"The validation period {valid} must lie at the end of {train}, or after it.")
@@ -176,6 +180,7 @@ def hybridise(
     steps: int = 150,
     learning_rate: float = 1e-2,
     penalty: float = 0.0,
+    refit_all: bool = False,
     teach_steps: int = 500,
     seed: int = 0,
     loss: Loss | None = None,
@@ -192,6 +197,7 @@ def hybridise(
     laws : names of fluxes (the default networks), or a function ``(members, seed) -> dict of laws``. Laws that do not
         start as the formula (no Multiplier) are first taught the calibrated fluxes.
     seeds : networks per basin, started from different weights; the validation period chooses seed and number of steps.
+    refit_all : refit every seed, not only the chosen ones, and return them as ``candidates`` (for spreads over seeds).
     """
     count = observed.shape[-1]
     total = seeds * count
@@ -217,15 +223,18 @@ def hybridise(
     )  # fmt: skip
     best, chosen = _choose(result, seeds, count)
     begin.restore()
+    kept = list(range(total)) if refit_all else best
+    model, parameters = take(model, kept), take(parameters, kept)
     refit = fit(
-        model, parameters, record, target, train=periods.refit_on, stages=stages, select="frozen",
-        frozen_step=result.best_step, checkpoint=_folder(checkpoint, "refit"),
-        progress=_label(progress, "refit hybrid"), **options,
+        model, parameters, forcing.independent(len(kept) // count), _members(observed, len(kept) // count),
+        train=periods.refit_on, stages=stages, select="frozen", frozen_step=result.best_step[kept],
+        checkpoint=_folder(checkpoint, "refit"), progress=_label(progress, "refit hybrid"), **options,
     )  # fmt: skip
-    return Trained(
-        take(model, best), take(parameters, best), formula.basins, chosen, result.history, refit.history,
-        (model, parameters), result.seconds + refit.seconds,
-    )  # fmt: skip
+    candidates = (model, parameters) if refit_all else None
+    if refit_all:
+        model, parameters = take(model, best), take(parameters, best)
+    seconds = result.seconds + refit.seconds
+    return Trained(model, parameters, formula.basins, chosen, result.history, refit.history, candidates, seconds)
 
 
 class Snapshot:
