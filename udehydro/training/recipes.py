@@ -77,8 +77,8 @@ class Trained:
     """A trained model, a member per basin, and how it was chosen.
 
     ``model`` and ``parameters`` are for ``forcing.independent()``; ``chosen`` says per basin which start or seed and
-    step the validation period preferred, ``candidates`` holds all of them refitted (seeds outermost) where ``hybridise`` was
-    asked for that with ``refit_all``.
+    step the validation period preferred, ``candidates`` holds all of them refitted (seeds outermost) where
+    ``hybridise`` was asked for that with ``refit_all``.
     """
 
     model: Balance
