@@ -8,7 +8,7 @@ import torch
 from tables import CASES, LAWS, MODELS, SOLVERS, STEPPING, STIFF, TORCHDIFFEQ, name_of, run, weather
 
 from udehydro import Forcing, SolverError, simulate
-from udehydro.solvers import BACKWARD_EULER, EXPLICIT_EULER, HEUN, RK4, SDIRK2, Stepping
+from udehydro.solvers import BACKWARD_EULER, EXPLICIT_EULER, HEUN, RK4, SDIRK2, AllAtOnce, Stepping
 
 
 def assert_closed(simulation) -> None:
@@ -20,7 +20,7 @@ def assert_closed(simulation) -> None:
 @pytest.mark.parametrize("solver", SOLVERS, ids=name_of)
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_conservation(case, solver):
-    days = 6 if solver in TORCHDIFFEQ else 12
+    days = 4 if solver in TORCHDIFFEQ else 8
     with torch.no_grad():
         simulation = run(case, solver, forcing=weather(days))
     assert_closed(simulation)
@@ -278,17 +278,21 @@ def test_restart_is_bitwise(case, solver):
     assert torch.equal(whole.volume, torch.cat([first.volume, second.volume]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_restart_of_60_days(case):
-    """60 days equal 25 + 35, SDIRK2."""
+    """60 days equal 25 + 35: bit for bit by stepping; by blocks to 1e-8 mm, the residual tolerance carried along."""
     forcing, model = weather(60, seed=4), case.build(0, 1.0)
     theta = case.parameters(model)
-    with torch.no_grad():
-        whole = simulate(model, forcing, theta=theta, storage0=case.start())
-        first = simulate(model, forcing.isel(slice(0, 25)), theta=theta, storage0=case.start())
-        second = simulate(model, forcing.isel(slice(25, 60)), theta=theta, storage0=first.storage[-1])
-    assert torch.equal(whole.storage, torch.cat([first.storage, second.storage[1:]]))
+    for solver in (AllAtOnce(), Stepping(SDIRK2)):
+        with torch.no_grad():
+            whole = simulate(model, forcing, theta=theta, storage0=case.start(), solver=solver)
+            first = simulate(model, forcing.isel(slice(0, 25)), theta=theta, storage0=case.start(), solver=solver)
+            second = simulate(
+                model, forcing.isel(slice(25, 60)), theta=theta, storage0=first.storage[-1], solver=solver
+            )
+        joined = torch.cat([first.storage, second.storage[1:]])
+        assert (whole.storage - joined).abs().max().item() <= 1e-8
+    assert torch.equal(whole.storage, joined)
 
 
 def one_basin(forcing, i):
@@ -297,10 +301,14 @@ def one_basin(forcing, i):
     )
 
 
-@pytest.mark.parametrize("solver", STEADY, ids=name_of)
+@pytest.mark.parametrize("solver", [*STEADY, AllAtOnce()], ids=name_of)
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_a_basin_alone_equals_the_basin_in_a_batch(case, solver):
-    """Within 1e-12 relative: matrix products of other shapes may round differently, nothing else may differ."""
+    """Within 1e-12 relative: matrix products of other shapes may round differently, nothing else may differ.
+
+    Solved all at once, a basin takes as many iterations as its block: within the residual tolerance, 1e-9 mm.
+    """
+    within = 1e-9 if isinstance(solver, AllAtOnce) else 1e-12
     forcing, model = weather(8, seed=6), case.build(1, 1.0)
     theta, start = case.parameters(model), case.start()
     with torch.no_grad():
@@ -314,7 +322,7 @@ def test_a_basin_alone_equals_the_basin_in_a_batch(case, solver):
                 solver=solver,
             )
             for a, b in ((alone.storage, together.storage), (alone.volume, together.volume)):
-                assert torch.allclose(a[:, 0], b[:, i], rtol=1e-12, atol=1e-12)
+                assert torch.allclose(a[:, 0], b[:, i], rtol=within, atol=within)
 
 
 @pytest.mark.parametrize("solver", [*STEPPING, TORCHDIFFEQ[0], TORCHDIFFEQ[3]], ids=name_of)

@@ -19,7 +19,7 @@ STEPS = (1e-3, 1e-4, 1e-5, 1e-6)
 """Relative step sizes of the differences: truncation falls with the square, round-off rises with the inverse."""
 TIGHT = 1e-11
 """Residual of implicit stages [mm]."""
-DAYS = 10
+DAYS = 7
 
 
 def tight(tableau, **options) -> Stepping:

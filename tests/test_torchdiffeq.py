@@ -23,7 +23,7 @@ VARIANTS = (
     Torchdiffeq("rk4", step_size=1 / 32, span="record"),
     Torchdiffeq("rk4", step_size=1 / 32, span="record", adjoint=True),
 )
-DAYS = 4
+DAYS = 3
 
 
 def gradients(model, theta, storage0, record, solver):
@@ -57,7 +57,7 @@ def smooth_start(model):
 
 
 @pytest.mark.parametrize("solver", VARIANTS, ids=name_of)
-@pytest.mark.parametrize("case", [MODELS[0], MODELS[1], MODELS[2], LAWS[1]], ids=name_of)
+@pytest.mark.parametrize("case", [MODELS[1], MODELS[2], LAWS[1]], ids=name_of)
 def test_gradients_agree_with_the_converged_ones(case, solver):
     """1e-4: what a continuous adjoint, solved backwards on its own steps, keeps of rtol 1e-9 across kinks.
 
@@ -145,7 +145,11 @@ def test_gradients_reach_what_lies_outside(adjoint, span):
     def outer(solver):
         net.zero_grad(set_to_none=True)
         out = torch.sigmoid(net(attributes))
-        theta = {**case.parameters(model), "ddf": 1.0 + 2.0 * out[:, 0], "smax": 240.0 + 20.0 * out[:, 1]}
+        theta = {
+            **case.parameters(model),
+            "ddf": 1.0 + 2.0 * out[:, 0],
+            "smax": torch.tensor([240.0, 380.0]) + 20.0 * out[:, 1],
+        }
         run = simulate(model, record, theta=theta, storage0=smooth_start(model), solver=solver)
         run.discharge.sum().backward()
         assert all(p.grad is not None for p in net.parameters())
