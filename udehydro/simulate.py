@@ -59,7 +59,9 @@ def simulate(
         start, cycles = _storage(model, forcing, storage0), None
     storage, volume, report = solver(problem, start)
     if cycles is not None:
-        report.notes.append(f"initial storage from {cycles} repetition(s) of the first year")
+        settled = "" if cycles <= SPIN_UP_CYCLES else f", not settled to {SPIN_UP_CHANGE} mm"
+        repeated = min(cycles, SPIN_UP_CYCLES)
+        report.notes.append(f"initial storage from {repeated} repetition(s) of the first year{settled}")
     return Simulation(
         model, forcing, storage, volume, report, dict(zip(model.parameter_names, problem.theta, strict=True))
     )
@@ -141,8 +143,9 @@ def spin_up(
 ) -> tuple[Tensor, int]:
     """Storages (*batch, S) in mm after repeating the first year until they settle, and the number of repetitions.
 
-    Starts from empty stores; settled where no storage of the batch changes by 0.1 mm, at most 10 repetitions. Without
-    gradient. Parameters and errors as in :func:`simulate`; of a parameter that varies in time the first year is taken.
+    Starts from empty stores; an element of the batch has settled where none of its storages changes by 0.1 mm. At most
+    10 repetitions; 11 is returned where some element has not settled by then. Without gradient. Parameters and errors
+    as in :func:`simulate`; of a parameter that varies in time the first year is taken.
     """
     solver = solver or AllAtOnce()
     year = forcing.isel(slice(0, int((forcing.time < forcing.time[0] + _YEAR).sum())))
@@ -152,11 +155,16 @@ def spin_up(
         theta = {n: _first_year(v, len(forcing), len(year), forcing.batch) for n, v in theta.items()}
     problem = pose(model, year, theta)
     storage = forcing.like.new_zeros(*forcing.batch, len(model.store_names))
+    settled = torch.zeros_like(storage[..., :1], dtype=torch.bool)
     for cycle in range(1, SPIN_UP_CYCLES + 1):
-        start, storage = storage, solver(problem, storage)[0][-1]
-        if bool((storage - start).abs().max() < SPIN_UP_CHANGE):
+        end = solver(problem, storage)[0][-1]
+        change = (end - storage).abs().amax(-1, keepdim=True)
+        # an element that has settled keeps its storage: it must not depend on what else is in the batch
+        storage = torch.where(settled, storage, end)
+        settled = settled | (change < SPIN_UP_CHANGE)
+        if bool(settled.all()):
             return storage, cycle
-    return storage, SPIN_UP_CYCLES
+    return storage, SPIN_UP_CYCLES + 1
 
 
 def _first_year(value: Tensor, intervals: int, kept: int, batch: tuple[int, ...]) -> Tensor:

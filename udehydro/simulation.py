@@ -76,6 +76,13 @@ class Simulation:
         largest = torch.maximum(self.storage.abs().amax((0, -1)), self.volume.abs().amax((0, -1)))
         return 1e-9 + 1e-12 * largest
 
+    def reversed_fluxes(self) -> dict[str, float]:
+        """Most negative volume [mm per interval] of every flux that ran backwards without being declared ``signed``."""
+        lowest = {
+            f.name: float(self.volume[..., i].min()) for i, f in enumerate(self.model.structure.fluxes) if not f.signed
+        }
+        return {name: value for name, value in lowest.items() if value < -1e-9}
+
     def between(self, start: str, end: str) -> Simulation:
         """The part from date ``start`` to date ``end``, both inclusive."""
         part = self.forcing.between(start, end)
@@ -139,6 +146,7 @@ class Simulation:
                 "max_balance_error_mm": worst,
                 "split_intervals": self.report.split_intervals,
                 "undershoot_intervals": self.report.undershoots,
+                "reversed_fluxes": ", ".join(f"{n} ({v:.3g} mm)" for n, v in self.reversed_fluxes().items()) or "none",
             },
         )
         # CF wants bounds in the units of their coordinate; whole numbers keep uneven edges exact

@@ -22,7 +22,6 @@ SETTINGS = {
     "starts": 5,
     "steps": 60,
     "refit_steps": 30,
-    "neural_steps": 100,
 }
 
 

@@ -66,9 +66,10 @@ class AllAtOnce:
         size = max(1, size // self.stepping.substeps)
         for start in range(0, len(problem.days), size):
             self._range(problem, march, start, min(start + size, len(problem.days)), report)
+        march.finish()
         if self.warm is not None:
-            self.warm.keep(problem, march, self.stepping.substeps)
-        return march.finish()
+            self.warm.keep(problem, march)
+        return march
 
     def _range(self, problem: Problem, march: March, start: int, stop: int, report: SolverReport) -> None:
         """Solve intervals together; where that fails in halves, and at last one after the other."""
@@ -110,38 +111,39 @@ class WarmStart:
     """
 
     def __init__(self):
-        self._first: int | None = None
+        self._times: Tensor | None = None
         self._states: list[Tensor] = []
 
     def guess(self, block: _Block) -> list[Tensor] | None:
-        """Stages (S, n, *batch) for the intervals of a block, or None where the last run does not cover them."""
-        if self._first is None or len(self._states) != block.stages:
+        """Stages (S, n, *batch) for the steps of a block, or None where the last run does not cover them."""
+        if self._times is None or len(self._states) != block.stages:
             return None
-        first = _moment(block.problem, int(block.interval[0]))
-        start = (first - self._first) * block.n // max(1, _moment(block.problem, int(block.interval[-1]) + 1) - first)
-        parts = [s[:, start : start + block.n] for s in self._states]
-        fits = start >= 0 and parts[0].shape == (len(block.y), block.n, *block.y.shape[1:])
-        return [p.clone() for p in parts] if fits else None
+        wanted = _moments(block.problem)[block.interval.to("cpu")]
+        start = int(torch.searchsorted(self._times, wanted[:1]))
+        part = slice(start, start + block.n)
+        if not torch.equal(self._times[part], wanted) or self._states[0].shape[2:] != block.y.shape[1:]:
+            return None
+        return [s[:, part].clone() for s in self._states]
 
-    def keep(self, problem: Problem, march: March, substeps: int) -> None:
-        """Remember a finished march, unless intervals of it were split."""
-        if len(march) == len(problem.days) * substeps:
-            self._first, self._states = _moment(problem, 0), list(march.stages(0, len(march)))
+    def keep(self, problem: Problem, march: March) -> None:
+        """Remember a finished march."""
+        self._times = _moments(problem)[march.interval.to("cpu")]
+        self._states = list(march.stages(0, len(march)))
 
     def tensors(self) -> dict[str, Tensor]:
-        if self._first is None:
+        if self._times is None:
             return {}
-        return {"first": torch.tensor(self._first, device="cpu")} | {str(i): s for i, s in enumerate(self._states)}
+        return {"times": self._times} | {str(i): s for i, s in enumerate(self._states)}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         if tensors:
-            self._first = int(tensors["first"])
+            self._times = tensors["times"].to("cpu")
             self._states = [tensors[str(i)] for i in range(len(tensors) - 1)]
 
 
-def _moment(problem: Problem, k: int) -> int:
-    """Start of interval k in nanoseconds."""
-    return int(problem.record.time_edge[k].astype("int64"))
+def _moments(problem: Problem) -> Tensor:
+    """Start of every interval in nanoseconds (T,)."""
+    return torch.from_numpy(problem.record.time.astype("int64"))
 
 
 class _Iterate(NamedTuple):

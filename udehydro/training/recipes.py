@@ -6,6 +6,7 @@ its last part, then refit on all of it with those choices frozen. Basins are ind
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,7 @@ class Trained:
     history: list[dict] = field(repr=False)
     refit_history: list[dict] = field(repr=False)
     candidates: tuple[Balance, nn.Module] | None = field(repr=False, default=None)
+    before_refit: nn.Module | None = field(repr=False, default=None)
     seconds: float = 0.0
 
     def simulate(self, forcing: Forcing, solver: Solver | None = None) -> Simulation:
@@ -138,13 +140,14 @@ def calibrate(
     )  # fmt: skip
     best, chosen = _choose(result, starts, count)
     parameters = take(parameters, best)
+    before = copy.deepcopy(parameters)
     refit = fit(
         model, parameters, forcing.independent(), _members(observed, 1), train=periods.refit_on,
         stages=[Stage("lbfgs", refit_steps)], checkpoint=_folder(checkpoint, "refit"),
         progress=_label(progress, f"refit {structure.name}"), **options,
     )  # fmt: skip
     seconds = result.seconds + refit.seconds
-    return Trained(model, parameters, basins, chosen, result.history, refit.history, seconds=seconds)
+    return Trained(model, parameters, basins, chosen, result.history, refit.history, None, before, seconds)
 
 
 def default_laws(structure: Structure, names: Sequence[str], members: int | None, seed: int) -> dict[str, NeuralLaw]:
@@ -204,7 +207,9 @@ def hybridise(
     structure = formula.model.structure
     made = laws(total, seed) if callable(laws) else default_laws(structure, laws, total, seed)
     model = Balance(structure, **made)
-    parameters = take(formula.parameters, list(range(count)) * seeds)
+    # choosing starts from parameters that have not seen the validation period, the refit from those that have
+    unseen = formula.before_refit or formula.parameters
+    parameters = take(unseen, list(range(count)) * seeds)
     record, target = forcing.independent(seeds), _members(observed, seeds)
     visited = record.isel(slice(0, record.between(*periods.fit_on).stop))
     with torch.no_grad():
@@ -216,15 +221,15 @@ def hybridise(
         teach(model, teacher, steps=teach_steps)
     options = dict(loss=loss, solver=solver, warmup_days=warmup_days, penalty=penalty, resume=resume)
     stages = [Stage("adam", steps, learning_rate=learning_rate)]
-    begin = Snapshot(model, parameters)
+    begin = copy.deepcopy(model.state_dict())
     result = fit(
         model, parameters, record, target, train=periods.fit_on, valid=periods.valid, stages=stages,
         checkpoint=_folder(checkpoint, "choose"), progress=_label(progress, "train hybrid"), **options,
     )  # fmt: skip
     best, chosen = _choose(result, seeds, count)
-    begin.restore()
+    model.load_state_dict(begin)
     kept = list(range(total)) if refit_all else best
-    model, parameters = take(model, kept), take(parameters, kept)
+    model, parameters = take(model, kept), take(formula.parameters, [m % count for m in kept])
     refit = fit(
         model, parameters, forcing.independent(len(kept) // count), _members(observed, len(kept) // count),
         train=periods.refit_on, stages=stages, select="frozen", frozen_step=result.best_step[kept],
@@ -234,18 +239,7 @@ def hybridise(
     if refit_all:
         model, parameters = take(model, best), take(parameters, best)
     seconds = result.seconds + refit.seconds
-    return Trained(model, parameters, formula.basins, chosen, result.history, refit.history, candidates, seconds)
-
-
-class Snapshot:
-    """Values of some modules, to go back to."""
-
-    def __init__(self, *modules: nn.Module):
-        self.saved = [(m, {n: t.clone() for n, t in m.state_dict().items()}) for m in modules]
-
-    def restore(self) -> None:
-        for module, state in self.saved:
-            module.load_state_dict(state)
+    return Trained(model, parameters, formula.basins, chosen, result.history, refit.history, candidates, None, seconds)
 
 
 def _members(observed: Tensor, starts: int) -> Tensor:
