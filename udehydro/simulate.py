@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -54,14 +55,15 @@ def simulate(
     solver = solver or AllAtOnce()
     problem = pose(model, forcing, theta)
     if storage0 is None:
-        start, cycles = spin_up(model, forcing, theta=theta, solver=solver)
+        start, cycles, settled = spin_up(model, forcing, theta=theta, solver=solver)
     else:
         start, cycles = _storage(model, forcing, storage0), None
     storage, volume, report = solver(problem, start)
     if cycles is not None:
-        settled = "" if cycles <= SPIN_UP_CYCLES else f", not settled to {SPIN_UP_CHANGE} mm"
-        repeated = min(cycles, SPIN_UP_CYCLES)
-        report.notes.append(f"initial storage from {repeated} repetition(s) of the first year{settled}")
+        ending = (
+            "" if bool(settled.all()) else f", not settled to {SPIN_UP_CHANGE} mm in {int((~settled).sum())} element(s)"
+        )
+        report.notes.append(f"initial storage from {cycles} repetition(s) of the first year{ending}")
     return Simulation(
         model, forcing, storage, volume, report, dict(zip(model.parameter_names, problem.theta, strict=True))
     )
@@ -133,6 +135,14 @@ def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return len(shape) <= len(target) and all(a in (1, b) for a, b in pairs)
 
 
+class SpinUp(NamedTuple):
+    """Initial storages (*batch, S) in mm, the repetitions of the first year they took, and which elements settled."""
+
+    storage: Tensor
+    cycles: int
+    settled: Tensor
+
+
 @torch.no_grad()
 def spin_up(
     model: Balance,
@@ -140,11 +150,11 @@ def spin_up(
     *,
     theta: Mapping[str, Tensor | float] | None = None,
     solver: Solver | None = None,
-) -> tuple[Tensor, int]:
-    """Storages (*batch, S) in mm after repeating the first year until they settle, and the number of repetitions.
+) -> SpinUp:
+    """Storages after repeating the first year until they settle.
 
     Starts from empty stores; an element of the batch has settled where none of its storages changes by 0.1 mm. At most
-    10 repetitions; 11 is returned where some element has not settled by then. Without gradient. Parameters and errors
+    10 repetitions. Without gradient. Parameters and errors
     as in :func:`simulate`; of a parameter that varies in time the first year is taken.
     """
     solver = solver or AllAtOnce()
@@ -156,15 +166,15 @@ def spin_up(
     problem = pose(model, year, theta)
     storage = forcing.like.new_zeros(*forcing.batch, len(model.store_names))
     settled = torch.zeros_like(storage[..., :1], dtype=torch.bool)
-    for cycle in range(1, SPIN_UP_CYCLES + 1):
+    cycles = 0
+    while cycles < SPIN_UP_CYCLES and not bool(settled.all()):
+        cycles += 1
         end = solver(problem, storage)[0][-1]
         change = (end - storage).abs().amax(-1, keepdim=True)
         # an element that has settled keeps its storage: it must not depend on what else is in the batch
         storage = torch.where(settled, storage, end)
         settled = settled | (change < SPIN_UP_CHANGE)
-        if bool(settled.all()):
-            return storage, cycle
-    return storage, SPIN_UP_CYCLES + 1
+    return SpinUp(storage, cycles, settled.squeeze(-1))
 
 
 def _first_year(value: Tensor, intervals: int, kept: int, batch: tuple[int, ...]) -> Tensor:

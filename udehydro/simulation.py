@@ -79,7 +79,9 @@ class Simulation:
     def reversed_fluxes(self) -> dict[str, float]:
         """Most negative volume [mm per interval] of every flux that ran backwards without being declared ``signed``."""
         lowest = {
-            f.name: float(self.volume[..., i].min()) for i, f in enumerate(self.model.structure.fluxes) if not f.signed
+            f.name: float(self.volume[..., i].detach().min())
+            for i, f in enumerate(self.model.structure.fluxes)
+            if not f.signed
         }
         return {name: value for name, value in lowest.items() if value < -1e-9}
 

@@ -26,10 +26,9 @@ def machine() -> str:
             line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         model = names[0] if names else model
-    return (
-        f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s); Python {platform.python_version()}, torch "
-        f"{torch.__version__}, udehydro {udehydro.__version__}; {datetime.date.today().isoformat()}"
-    )
+    threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} thread(s)"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, udehydro {udehydro.__version__}"
+    return f"{model}, {threads}; {versions}; {datetime.date.today().isoformat()}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

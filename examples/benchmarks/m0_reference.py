@@ -46,8 +46,9 @@ def main() -> None:
                 ["the same, sampled at the start of the day", *score(sampled(model, simulation), observed, forcing), ""]
             )
     body = (
-        "One continuous 30-year run from the published parameters and initial storages (`HydroNODE`), NSE of discharge as\n"
-        "daily mean (flux volume). Sampled at the start of the day it gives what is usually printed for this model.\n\n"
+        "One continuous 30-year run from the published parameters and initial storages (`HydroNODE`), NSE of\n"
+        "discharge as daily mean (flux volume). Sampled at the start of the day it gives what is usually printed for\n"
+        "this model.\n\n"
     )
     write("m0_reference", f"EXP-HYDRO on CAMELS {BASIN}", body + table(["scheme", *PERIODS, "balance error, mm"], rows))
 

@@ -71,8 +71,9 @@ def main() -> None:
         for label, _ in CONTESTANTS:
             took = statistics.median(seconds[label])
             rows.append([name, label, f"{took:.3f}", f"{took / best:.1f}", f"{errors[label]:.1e}"])
-    body = f"""Value and gradient of {DAYS} days of one basin (01013500), float64; median of {REPEATS} interleaved repeats.
-The error is that of the whole gradient against RK4 with 24 steps a day, so it includes the time step of each scheme.
+    body = f"""Value and gradient of {DAYS} days of one basin (01013500), float64; median of {REPEATS} interleaved
+repeats. The error is that of the whole gradient against RK4 with 24 steps a day, so it includes the time
+step of each scheme.
 
 """
     head = ["model", "driver", "seconds", "ratio to AllAtOnce", "relative gradient error"]

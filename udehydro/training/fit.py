@@ -233,7 +233,7 @@ class _Run:
             self.storage0 = self.given_storage0
             if self.storage0 is None:
                 theta = {n: v.detach() for n, v in self.parameters(self.forcing).items()}
-                self.storage0, _ = spin_up(self.model, self.forcing, theta=theta, solver=self.solver)
+                self.storage0 = spin_up(self.model, self.forcing, theta=theta, solver=self.solver).storage
         self.carried = None
 
     def _objective(self, stage: Stage) -> Objective:
