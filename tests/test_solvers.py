@@ -14,13 +14,14 @@ from udehydro import (
     Balance,
     ConfigError,
     Forcing,
+    NeuralLaw,
     Range,
     SolverError,
     Structure,
     flux,
     simulate,
 )
-from udehydro.models import linear
+from udehydro.models import exphydro_mended, linear
 from udehydro.solvers import (
     BACKWARD_EULER,
     EXPLICIT_EULER,
@@ -350,3 +351,17 @@ class TestStepping:
         a = simulate(case.build(), record, solver=Stepping(SDIRK2, substeps=3), **options)
         b = simulate(case.build(), fine, solver=Stepping(SDIRK2), **options)
         assert torch.allclose(a.storage, b.storage[::3], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", [AllAtOnce(), Stepping(), Stepping(HEUN)])
+def test_a_network_that_exploded_is_named_with_basin_and_date(solver):
+    """No number comes back, and the message says which law, where and in what state."""
+    model = Balance(exphydro_mended, et=NeuralLaw("soil", "temp", seed=0))
+    with torch.no_grad():
+        model.laws["et"].net.weights[-1].fill_(float("nan"))
+    edges = np.datetime64("2001-01-01") + np.arange(31)
+    values = {"prcp": torch.full((30, 1), 3.0), "temp": torch.full((30, 1), 9.0), "dayl": torch.full((30, 1), 12.0)}
+    forcing = Forcing(values, {}, edges, ("basin_a",))
+    with pytest.raises(SolverError, match=r"flux 'et' is not finite in basin basin_a, 2001-01-01, at snow = 0 mm") as e:
+        simulate(model, forcing, storage0={"snow": 0.0, "soil": 300.0}, solver=solver)
+    assert e.value.failed.tolist() == [True]

@@ -116,6 +116,7 @@ class Stepping:
         """Redo an interval with halved steps for the points that were not fine; the others keep their steps."""
         days = problem.days[k]
         bad = ~ok
+        self._check_rates(problem, point, y, k)
         for halving in range(1, self.splits + 1):
             pieces = self.substeps * 2**halving
             short, zero = days / pieces, torch.zeros_like(days)
@@ -127,6 +128,20 @@ class Stepping:
                 report.split_intervals += int(bad.sum())
                 return end, steps
         self._fail(problem, k, ~fine, steps)
+
+    def _check_rates(self, problem: Problem, point: Point, y: Tensor, k: int) -> None:
+        """Name a law that is not finite at the start of an interval: no step, however short, would help."""
+        broken = ~newton.rates(problem.model, point, y).isfinite()
+        if not bool(broken.any()):
+            return
+        flux, *element = broken.nonzero()[0].tolist()
+        stores = zip(problem.model.store_names, y[(slice(None), *element)].tolist(), strict=True)
+        raise SolverError(
+            f"The law of flux '{problem.model.flux_names[flux]}' is not finite in {problem.label(k, element)}, at "
+            f"{', '.join(f'{n} = {v:.6g} mm' for n, v in stores)}. Check its weights or parameters: training that "
+            "diverged, or an input scale of zero.",
+            failed=broken.any(0),
+        )
 
     def _fail(self, problem: Problem, k: int, bad: Tensor, steps) -> None:
         element = bad.nonzero()[0].tolist()
@@ -175,11 +190,14 @@ class Stepping:
             if first is None and bool(broken.any()):
                 n, *element = broken.nonzero()[0].tolist()
                 first = (int(steps.interval[n]), element)
+        infinite = (~march.storage.isfinite()).any(-1)
+        if bool(infinite.any()):
+            k, *element = infinite.nonzero()[0].tolist()
+            k = max(k - 1, 0)
+            self._check_rates(problem, problem.at(k), march.storage[k].movedim(-1, 0), k)
+            first = first or (k, element)
         if first is None:
-            if bool(march.storage.isfinite().all()):
-                return
-            k, *element = (~march.storage.isfinite()).any(-1).nonzero()[0].tolist()
-            first = (max(k - 1, 0), element)
+            return
         k, element = first
         product = worst[tuple(element)].item()
         needed = max(self.substeps + 1, math.ceil(SAFETY * self.substeps * worst.max().item() / limit))
@@ -187,7 +205,7 @@ class Stepping:
             f"{self.tableau.name} is unstable in {problem.label(k, element)}: h x spectral radius reaches "
             f"{product:.3g}, its limit is {limit:.3g}. Use substeps={needed}, or an implicit tableau "
             "(SDIRK2, backward Euler).",
-            failed=worst > limit,
+            failed=(worst > limit) | infinite.any(0),
             substeps=needed,
         )
 
