@@ -186,7 +186,7 @@ class Stepping:
         for steps in march.chunks(problem):
             z = torch.nan_to_num(self._steepest(problem, steps) * steps.h, nan=0.0, posinf=0.0)
             worst = z.amax(0) if worst is None else torch.maximum(worst, z.amax(0))
-            broken = (z > limit) | ~steps.y.isfinite().all(0)
+            broken = z > limit
             if first is None and bool(broken.any()):
                 n, *element = broken.nonzero()[0].tolist()
                 first = (int(steps.interval[n]), element)
@@ -194,8 +194,9 @@ class Stepping:
         if bool(infinite.any()):
             k, *element = infinite.nonzero()[0].tolist()
             k = max(k - 1, 0)
-            self._check_rates(problem, problem.at(k), march.storage[k].movedim(-1, 0), k)
-            first = first or (k, element)
+            if first is None or k < first[0]:
+                self._check_rates(problem, problem.at(k), march.storage[k].movedim(-1, 0), k)
+                first = (k, element)
         if first is None:
             return
         k, element = first
