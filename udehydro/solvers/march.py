@@ -65,7 +65,8 @@ class March:
 
     def finish(self) -> March:
         """Stack the record; intervals never reached (a march that blew up) are NaN."""
-        missing = self._intervals - len(self._volumes)
+        self.reached = len(self._volumes)
+        missing = self._intervals - self.reached
         nan_edge, nan_volume = torch.full_like(self.y0, math.nan), torch.full_like(self._volumes[0], math.nan)
         self.storage = torch.stack(self._edges + [nan_edge] * missing).movedim(1, -1)
         self.volume = torch.stack(self._volumes + [nan_volume] * missing).movedim(1, -1)

@@ -190,7 +190,7 @@ class Stepping:
             if first is None and bool(broken.any()):
                 n, *element = broken.nonzero()[0].tolist()
                 first = (int(steps.interval[n]), element)
-        infinite = (~march.storage.isfinite()).any(-1)
+        infinite = (~march.storage[: march.reached + 1].isfinite()).any(-1)
         if bool(infinite.any()):
             k, *element = infinite.nonzero()[0].tolist()
             k = max(k - 1, 0)
