@@ -66,8 +66,8 @@ def main() -> None:
     body = f"""{__doc__.split(chr(10), 2)[2].strip()}
 
 Formula: mended EXP-HYDRO, {STARTS} starts x {STEPS} L-BFGS evaluations, {REFIT} in the refit. Hybrid: that formula with
-`discharge` and `et` times a learned factor in [1/5, 5] (two 16 x 16 networks), Adam, {SEEDS} seeds, at most
-{NEURAL_STEPS} steps; all by SDIRK2 at one step a day, basins side by side.
+`discharge` and `et` times a learned factor in [1/5, 5] (two 16 x 16 networks), {SEEDS} seeds, at most
+{NEURAL_STEPS} evaluations (Adam, then L-BFGS); all by SDIRK2 at one step a day, basins side by side.
 The last column has the test NSE of every refitted seed.
 
 {table(head, rows)}

@@ -282,6 +282,8 @@ class _Run:
             objective = self._objective(stage)
             tried = _Recorder(objective)
             tried(self.state.x)
+        if self.select == "frozen":  # a line search may be under way: keep what it has accepted
+            return self._judge_at(self.state.x, self.state.loss, None)
         return self._judge_at(tried.x, tried.loss, objective.valid_loss)
 
     def _windows(self, stage: Stage) -> int:

@@ -200,6 +200,7 @@ def hybridise(
     laws : names of fluxes (the default networks), or a function ``(members, seed) -> dict of laws``. Laws that do not
         start as the formula (no Multiplier) are first taught the calibrated fluxes.
     seeds : networks per basin, started from different weights; the validation period chooses seed and number of steps.
+    steps : evaluations of loss and gradient, a fifth by Adam, the others by L-BFGS.
     refit_all : refit every seed, not only the chosen ones, and return them as ``candidates`` (for spreads over seeds).
     """
     count = observed.shape[-1]
@@ -220,7 +221,8 @@ def hybridise(
     else:
         teach(model, teacher, steps=teach_steps)
     options = dict(loss=loss, solver=solver, warmup_days=warmup_days, penalty=penalty, resume=resume)
-    stages = [Stage("adam", steps, learning_rate=learning_rate)]
+    first = steps // 5
+    stages = [Stage("adam", first, learning_rate=learning_rate), Stage("lbfgs", steps - first)]
     begin = copy.deepcopy(model.state_dict())
     result = fit(
         model, parameters, record, target, train=periods.fit_on, valid=periods.valid, stages=stages,
