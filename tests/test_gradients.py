@@ -4,6 +4,7 @@ The scalar differentiated is a fixed random combination of every storage and eve
 output is left out. Perturbed copies run side by side as a batch: one simulation gives all differences.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -11,7 +12,18 @@ import torch
 from tables import CASES, LAWS, MODELS, SCALE, TABLEAUX, Case, name_of, shake, weather
 from torch import Tensor
 
-from udehydro import Balance, Forcing, NeuralLaw, Positive, SharedNetwork, simulate
+from udehydro import (
+    ATMOSPHERE,
+    Balance,
+    Flux,
+    Forcing,
+    NeuralLaw,
+    Positive,
+    Range,
+    SharedNetwork,
+    Structure,
+    simulate,
+)
 from udehydro.models import exphydro_mended, linear, m100
 from udehydro.solvers import BACKWARD_EULER, HEUN, RK4, SDIRK2, AllAtOnce, Stepping
 
@@ -366,3 +378,28 @@ def test_gradients_through_a_shared_network_with_members():
         count = len(list(single.parameters()))
         for a, b in zip(alone[-count:], together[-count:], strict=True):
             assert torch.allclose(a[0], b[i], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", [AllAtOnce(), Stepping(gradient="tape"), Stepping(RK4)], ids=repr)
+def test_initial_storage_alone(solver):
+    """No parameter, forcing or weight wants a gradient: dS(T)/dS(0) of the linear reservoir is exp(-k t)."""
+    forcing = weather(10, 1)
+    start = torch.tensor([50.0], requires_grad=True)
+    end = simulate(Balance(linear), forcing, theta={"k": 0.05}, storage0=start, solver=solver).storage[-1].sum()
+    (gradient,) = torch.autograd.grad(end, start)
+    assert gradient.item() == pytest.approx(math.exp(-0.5), rel=1e-4)
+
+
+@pytest.mark.parametrize("solver", [AllAtOnce(), Stepping(gradient="tape"), Stepping(RK4)], ids=repr)
+@pytest.mark.parametrize("of", ["share", "start"])
+def test_a_model_that_no_store_influences(solver, of):
+    """dS/dt = share x prcp: the Jacobian is zero, and so is the derivative of the volume to the storage."""
+    rain = Flux("rain", ATMOSPHERE, "tank", lambda prcp, share: share * prcp)
+    gauge = Structure("gauge", {"tank": "mm"}, {"prcp": "mm/d"}, {"share": Range(0.0, 1.0, "1")}, (rain,))
+    forcing = weather(10, 1)
+    leaves = {"share": torch.tensor(0.5), "start": torch.tensor([3.0])}
+    leaves[of].requires_grad_()
+    run = simulate(Balance(gauge), forcing, theta={"share": leaves["share"]}, storage0=leaves["start"], solver=solver)
+    (gradient,) = torch.autograd.grad(run.storage[-1].sum() + run.volume.sum(), leaves[of])
+    expected = 2.0 * forcing.values["prcp"].sum() if of == "share" else torch.tensor(1.0)
+    assert gradient.sum().item() == pytest.approx(expected.item(), rel=1e-9)

@@ -365,3 +365,27 @@ def test_a_network_that_exploded_is_named_with_basin_and_date(solver):
     with pytest.raises(SolverError, match=r"flux 'et' is not finite in basin basin_a, 2001-01-01, at snow = 0 mm") as e:
         simulate(model, forcing, storage0={"snow": 0.0, "soil": 300.0}, solver=solver)
     assert e.value.failed.tolist() == [True]
+
+
+def test_how_often_an_interval_is_halved_does_not_depend_on_the_neighbours():
+    rng = torch.Generator().manual_seed(0)
+    n = 40
+    forcing = Forcing({"prcp": 5.0 * torch.rand(3, n, generator=rng)}, {}, np.datetime64("2001-01-01") + np.arange(4))
+    out = flux("storage", OUTLET)(lambda storage, k, c: torch.minimum(k * storage, c))
+    names = {"k": Range(0.1, 500.0, "1/d"), "c": Range(0.1, 500.0, "mm/d")}
+    rain = flux(ATMOSPHERE, "storage")(lambda prcp: prcp)
+    parts = (replace(rain, name="rain"), replace(out, name="outflow"))
+    model = Balance(Structure("capped", {"storage": "mm"}, {"prcp": "mm/d"}, names, parts))
+    theta = {name: torch.exp(scale * torch.rand(n, generator=rng)) for name, scale in (("k", 6.0), ("c", 5.0))}
+    start = 30.0 * torch.rand(n, 1, generator=rng)
+    solver = Stepping(SDIRK2, undershoot="split")
+    together = simulate(model, forcing, theta=theta, storage0=start, solver=solver)
+    halved = 0
+    for i in range(n):
+        one = replace(forcing, values={"prcp": forcing.values["prcp"][:, i : i + 1]})
+        alone = simulate(
+            model, one, theta={p: v[i : i + 1] for p, v in theta.items()}, storage0=start[i : i + 1], solver=solver
+        )
+        halved += alone.report.split_intervals
+        assert (alone.storage[:, 0] - together.storage[:, i]).abs().max() < 1e-12
+    assert halved == together.report.split_intervals > 5

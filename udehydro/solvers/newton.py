@@ -42,7 +42,7 @@ def rates_and_jacobian(model: Balance, point: Point, state: Tensor) -> tuple[Ten
         total = sum(fi[i].sum() for i, fi in enumerate(f))
         if not total.requires_grad:
             return torch.stack([fi[0] for fi in f]), copies.new_zeros(n, n, *shape)
-        (jacobian,) = torch.autograd.grad(total, copies)
+        (jacobian,) = torch.autograd.grad(total, copies, allow_unused=True, materialize_grads=True)
     return torch.stack([fi[0] for fi in f]).detach(), jacobian
 
 

@@ -66,13 +66,18 @@ def _pull(problem, tableau, steps: Steps, external, g_volume, after, grads: _Gra
         sums = [end[i].sum() for i in range(y.shape[0])]
     rows = [torch.autograd.grad(total, y, retain_graph=True)[0] for total in sums]
     transition = torch.stack(rows)
-    (through_volume,) = torch.autograd.grad(
-        volume, y, g_volume, retain_graph=True, allow_unused=True, materialize_grads=True
-    )
+    through_volume = torch.zeros_like(y)
+    if volume.requires_grad:
+        (through_volume,) = torch.autograd.grad(
+            volume, y, g_volume, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
     # cotangent of the end of step m: external[m] + what step m + 1 passes back
     passed = reverse_scan(transition, external, through_volume, after)
     cotangent = external + torch.cat([passed[:, 1:], after.unsqueeze(1)], dim=1)
-    grads.add(steps, torch.autograd.grad((end, volume), inputs, (cotangent, g_volume), allow_unused=True))
+    if inputs:  # else the initial storage alone is asked for
+        outputs = [(o, g) for o, g in ((end, cotangent), (volume, g_volume)) if o.requires_grad]
+        outputs, cotangents = zip(*outputs, strict=True)
+        grads.add(steps, torch.autograd.grad(outputs, inputs, cotangents, allow_unused=True))
     return passed[:, 0]
 
 

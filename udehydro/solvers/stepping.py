@@ -113,20 +113,18 @@ class Stepping:
         return y, steps, ok
 
     def _split(self, problem: Problem, point: Point, y: Tensor, k: int, ok: Tensor, report: SolverReport):
-        """Redo an interval with halved steps for the points that were not fine; the others keep their steps."""
+        """Redo an interval with steps halved for every point as often as it needs, whatever its neighbours need."""
         days = problem.days[k]
-        bad = ~ok
+        pieces = torch.where(ok, self.substeps, 2 * self.substeps)
         self._check_rates(problem, point, y, k)
         for halving in range(1, self.splits + 1):
-            pieces = self.substeps * 2**halving
-            short, zero = days / pieces, torch.zeros_like(days)
-            lengths = [
-                torch.where(bad, short, days / self.substeps if p < self.substeps else zero) for p in range(pieces)
-            ]
+            h, zero = days / pieces, torch.zeros_like(days)
+            lengths = [torch.where(p < pieces, h, zero) for p in range(self.substeps * 2**halving)]
             end, steps, fine = self._interval(problem, point, y, lengths, report)
             if bool(fine.all()):
-                report.split_intervals += int(bad.sum())
+                report.split_intervals += int((pieces > self.substeps).sum())
                 return end, steps
+            pieces = torch.where(fine, pieces, 2 * pieces)
         self._fail(problem, k, ~fine, steps)
 
     def _check_rates(self, problem: Problem, point: Point, y: Tensor, k: int) -> None:
