@@ -7,14 +7,15 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from udehydro import Balance, Calibrated, ConfigError, DataError, Forcing, NeuralLaw, simulate
+from udehydro import Balance, Calibrated, ConfigError, DataError, Forcing, NeuralLaw, Range, SolverError, simulate
 from udehydro.models import exphydro_mended, linear
-from udehydro.solvers import Torchdiffeq
+from udehydro.solvers import Stepping, Torchdiffeq
 from udehydro.training import Stage, fit, take, teach
 
 DAYS = 300
@@ -128,6 +129,8 @@ def test_penalty_shrinks_the_weights():
     [
         ({"train": ("1990-01-01", "1991-01-01")}, DataError, "No data between"),
         ({"warmup_days": 1000}, DataError, "warm-up"),
+        ({"select": "best"}, ConfigError, "select"),
+        ({"select": "frozen"}, ConfigError, "frozen_step"),
         ({"stages": [Stage("lbfgs", 3)], "observed": torch.full((10, 2, 1), 1.0)}, DataError, "intervals"),
     ],
 )
@@ -149,6 +152,86 @@ def test_parameters_without_a_member_axis_are_refused():
 def test_stage_settings_are_checked(options):
     with pytest.raises(ConfigError):
         Stage(**{"optimiser": "adam", "steps": 5, **options})
+
+
+def test_windows_never_score_what_lies_before_the_train_period():
+    """That may be the test period: whatever flowed there, training ends with the same bits."""
+    model, forcing, truth = planted_linear(1)
+    ends = []
+    for factor in (1.0, 5.0):
+        flow = truth.clone()
+        flow[:120] *= factor
+        parameters = Calibrated.of(model, (1, 1), start={"k": 0.3})
+        fit(
+            model, parameters, forcing, flow, train=("2001-05-01", "2001-08-31"), warmup_days=0, progress=None,
+            stages=[Stage("adam", 5, window=50)], storage0=torch.full((1, 1, 1), 20.0),
+        )  # fmt: skip
+        ends.append(parameters()["k"].item())
+    assert ends[0] == ends[1] < 0.3
+
+
+def test_the_loss_of_a_shorter_period_does_not_outlive_its_stage():
+    model, forcing, truth = planted_linear(1)
+    flow = truth.clone()
+    flow[120:] *= 3.0  # the first half can be fitted well, the whole cannot
+    parameters = Calibrated.of(model, (1, 1), start={"k": 0.05})
+    result = fit(
+        model, parameters, forcing, flow, train=("2001-01-01", "2001-08-31"), warmup_days=0, progress=None,
+        stages=[Stage("adam", 6, share=0.45), Stage("adam", 20)], storage0=torch.full((1, 1, 1), 20.0),
+    )  # fmt: skip
+    assert result.train.item() == pytest.approx(min(row["train"][0] for row in result.history[6:]), rel=1e-9)
+
+
+def test_patience_waits_for_the_end_of_a_pass_of_windows():
+    model, forcing, truth = planted_linear(1)
+    parameters = Calibrated.of(model, (1, 1), start={"k": 0.3})
+    options = {"stages": [Stage("adam", 40, window=30)], "storage0": torch.full((1, 1, 1), 20.0)}
+    result = fit(model, parameters, forcing, truth, patience=2, progress=None, **options, **PERIODS)
+    assert result.best_step.item() > 0 and len(result.history) >= 9
+
+
+@pytest.mark.parametrize("changed", ["observed", "forcing", "model", "held"])
+def test_a_checkpoint_of_other_data_or_another_model_is_refused(tmp_path, changed):
+    model, forcing, truth = planted_linear(1)
+    parameters = Calibrated.of(model, (1, 1))
+    options = {"stages": [Stage("adam", 2)], "checkpoint": tmp_path, "progress": None, **PERIODS}
+    fit(model, parameters, forcing, truth, **options)
+    fit(model, Calibrated.of(model, (1, 1)), forcing, truth, resume=True, **options)
+    if changed == "observed":
+        truth = truth + 1.0
+    elif changed == "forcing":
+        forcing = record(1, seed=1)
+    elif changed == "model":
+        model = Balance(exphydro_mended)
+    parameters = Calibrated.of(model, (1, 1), initial={"storage": Range(0, 9, "mm")} if changed == "held" else None)
+    with pytest.raises(ConfigError, match="other settings, another model or other data"):
+        fit(model, parameters, forcing, truth, resume=True, **options)
+
+
+def test_warmup_is_counted_in_days_whatever_the_step():
+    """Of 300 half-day intervals, 60 are warm-up; the train period ends before a 61st."""
+    model, forcing, truth = planted_linear(1)
+    half = replace(forcing, time_edge=forcing.time_edge[0] + np.arange(DAYS + 1) * np.timedelta64(12, "h"))
+    settings = {"train": ("2001-01-01", "2001-01-30"), "progress": None, "stages": [Stage("adam", 1)]}
+    with pytest.raises(DataError, match="warm-up"):
+        fit(model, Calibrated.of(model, (1, 1)), half, truth, warmup_days=30, **settings)
+
+
+def test_an_error_that_names_no_member_is_passed_on():
+    model, forcing, truth = planted_linear(2)
+    calls = []
+
+    def broken(problem, storage0):
+        calls.append(1)
+        if len(calls) > 2:  # after the spin-up and the first evaluation
+            raise SolverError("no", failed=torch.zeros(2, 1, dtype=torch.bool))
+        return Stepping()(problem, storage0)
+
+    with pytest.raises(SolverError, match="no"):
+        fit(
+            model, Calibrated.of(model, (2, 1)), forcing, truth, solver=broken, stages=[Stage("adam", 3)],
+            storage0=torch.full((2, 1, 1), 20.0), progress=None, **PERIODS,
+        )  # fmt: skip
 
 
 SCRIPT = """

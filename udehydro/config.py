@@ -40,8 +40,9 @@ class Experiment:
     device : where tensors live, as PyTorch calls it.
     starts : initial parameter sets per basin in the calibration; ``steps`` evaluations before the choice among them,
         and ``refit_steps`` after it.
-    seeds : networks per basin, trained side by side from different weights; ``neural_steps`` of Adam at
-        ``learning_rate``, ``penalty`` on the mean square of the weights.
+    seeds : networks per basin, trained side by side from different weights; ``neural_steps``
+        evaluations, a fifth by Adam at ``learning_rate``, the others by L-BFGS; ``penalty`` on the mean
+        square of the weights.
     loss : nse, kge, sqrt_nse or log_nse.
     solver, scheme, substeps : numerics.
     warmup_days : days at the start of the record that are never scored.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -37,7 +39,8 @@ class Stage:
     steps : at most this many.
     learning_rate : of Adam, decayed by half a cosine to a tenth.
     share : of the train period, from its start: below 1 for a growing-window curriculum.
-    window : days per Adam step; the storage is carried, detached, from one window to the next. None: the whole period.
+    window : intervals per Adam step; the storage is carried, detached, from one window to the next. None: the whole
+        period.
     clip : largest gradient norm of a member in Adam.
     """
 
@@ -54,7 +57,7 @@ class Stage:
         if self.steps < 0 or not 0 < self.share <= 1 or not self.learning_rate > 0:
             raise ConfigError(f"Stage needs steps >= 0, 0 < share <= 1, learning_rate > 0; got {self}.")
         if self.window is not None and (self.optimiser == "lbfgs" or self.window < 2):
-            raise ConfigError("Windows of at least 2 days go with Adam; L-BFGS needs one fixed objective.")
+            raise ConfigError("Windows of at least 2 intervals go with Adam; L-BFGS needs one fixed objective.")
 
     def build(self):
         """The optimiser of the stage."""
@@ -117,7 +120,8 @@ def fit(
     storage0 : initial storages (*batch, S); by default those ``parameters`` calibrate, else the repeated first year
         with the values at the start of every stage.
     penalty : weight of the mean square of network weights.
-    patience : stop a stage after this many steps without a better validation loss of any member.
+    patience : stop a stage after this many steps without a better validation loss of any member (with windows, at the
+        end of a pass).
     select : which point of each member to keep: lowest validation loss (lowest training loss where there is no
         validation period), lowest training loss, or ``"frozen"``: that at step ``frozen_step`` (M,), chosen in an
         earlier run.
@@ -131,6 +135,7 @@ def fit(
         For periods without data, or a start that cannot be simulated; for a checkpoint of other settings.
     """
     loss = loss or NSE()
+    _check_choice(model, parameters, select, frozen_step, storage0)
     run = _Run(
         model, parameters, forcing, observed, train, valid, loss, observe, solver, warmup_days, storage0, penalty
     )
@@ -158,6 +163,17 @@ def fit(
     )
 
 
+def _check_choice(model, parameters, select, frozen_step, storage0) -> None:
+    if select not in ("valid", "train", "frozen"):
+        raise ConfigError(f"select must be 'valid', 'train' or 'frozen', got {select!r}.")
+    if (select == "frozen") != (frozen_step is not None):
+        raise ConfigError("select='frozen' and frozen_step, the step of every member to keep, go together.")
+    if storage0 is not None and parameters.storage0(model.store_names) is not None:
+        raise ConfigError(
+            "storage0 is given, and the parameters calibrate initial storages too: leave one of them out."
+        )
+
+
 class _Run:
     """State of one training run: everything a checkpoint needs is an attribute here."""
 
@@ -174,7 +190,7 @@ class _Run:
         self.valid = forcing.between(*valid) if valid is not None else None
         end = max(self.train.stop, self.valid.stop if self.valid else 0)
         self.forcing, observed = forcing.isel(slice(0, end)), observed[:end].clone()
-        observed[: max(0, warmup)] = torch.nan
+        observed[: int((forcing.time < forcing.time[0] + np.timedelta64(round(24 * warmup), "h")).sum())] = torch.nan
         if not bool(observed[self.train].isfinite().any()):
             raise DataError(f"No observation between {train[0]} and {train[1]} after {warmup} days of warm-up.")
         self.observed = observed
@@ -185,9 +201,9 @@ class _Run:
         self.settings = {"train": list(train), "valid": list(valid) if valid else None, "loss": repr(loss)}
         self.settings |= {"solver": repr(solver), "warmup": warmup, "penalty": penalty, "names": self.members.names}
         self.stage = self.step_in_stage = self.since_best = self.done_steps = self.failures = 0
-        self.spent = 0.0
+        self.spent, self._digest = 0.0, None
         self.history: list[dict] = []
-        self.state = self.storage0 = self.carried = None
+        self.state = self.storage0 = self.carried = self.safe = None
         self.best_x = self.members.read()
         inf = torch.full_like(self.best_x[:, 0], torch.inf)
         self.best_train, self.best_valid, self.best_step = inf, inf, torch.zeros_like(inf, dtype=torch.int64)
@@ -201,6 +217,8 @@ class _Run:
         objective = self._objective(stage)
         if self.state is None:
             self.state = self._first(optimiser, objective)
+        elif self.safe is not None:  # resumed: members that fail are to be replaced as they would have been
+            objective.safe = self.safe
         while self.step_in_stage < stage.steps and bool(self.state.active.any()):
             started = time.perf_counter()
             if stage.window is not None:
@@ -208,6 +226,7 @@ class _Run:
             tried = _Recorder(objective)
             self.state = optimiser.step(self.state, tried)
             self.carried = objective.final_storage
+            self.safe = objective.safe if stage.window is None else None
             better = self._judge(stage, tried, objective)
             self.since_best = 0 if better else self.since_best + 1
             self.step_in_stage += 1
@@ -220,15 +239,20 @@ class _Run:
             self._save()
             if self.select == "frozen" and self.done_steps >= int(self.frozen_step.max()):
                 break
-            if self.patience is not None and self.since_best >= self.patience:
+            if self.patience is not None and self.since_best >= self.patience and better is not None:
                 break
         bar.update(max(0, stage.steps - self.step_in_stage))
-        self.stage, self.step_in_stage, self.since_best, self.state = self.stage + 1, 0, 0, None
+        self.stage, self.step_in_stage, self.since_best = self.stage + 1, 0, 0
+        self.state = self.safe = None
         self._save()
 
     def _open_stage(self) -> None:
         if self.stage:
             self.members.write(self.best_x)
+            by_train = self.valid is None or self.select == "train"
+            if by_train and self.stages[self.stage].share != self.stages[self.stage - 1].share:
+                # losses of a shorter period do not compare with those of a longer one
+                self.best_train = torch.full_like(self.best_train, torch.inf)
         if self.parameters.storage0(self.model.store_names) is None:
             self.storage0 = self.given_storage0
             if self.storage0 is None:
@@ -237,17 +261,24 @@ class _Run:
         self.carried = None
 
     def _objective(self, stage: Stage) -> Objective:
-        start, length = self.train.start, self.train.stop - self.train.start
-        train = slice(start, start + max(1, round(stage.share * length)))
+        train = self._share(stage)
         end = max(train.stop, self.valid.stop if self.valid else 0)
         return self._over(slice(0, end), train, self.valid, self.storage0)
 
+    def _share(self, stage: Stage) -> slice:
+        """The part of the train period that a stage learns from."""
+        start, length = self.train.start, self.train.stop - self.train.start
+        return slice(start, start + max(1, round(stage.share * length)))
+
     def _window(self, stage: Stage) -> Objective:
-        """The next training window in time order; the first starts at the beginning of the record."""
-        number = self.step_in_stage % self._windows(stage)
-        part = slice(number * stage.window, min((number + 1) * stage.window, self.train.stop))
+        """The next training window in time order; the first starts at the beginning of the record.
+
+        What lies before the train period is simulated for its storages and never scored.
+        """
+        number, train = self.step_in_stage % self._windows(stage), self._share(stage)
+        part = slice(number * stage.window, min((number + 1) * stage.window, train.stop))
         storage = self.storage0 if number == 0 or self.carried is None else self.carried
-        scored = slice(0, part.stop - part.start)
+        scored = slice(min(max(train.start, part.start), part.stop) - part.start, part.stop - part.start)
         return self._over(part, scored, None, storage, carry=number > 0)
 
     def _over(self, part: slice, train: slice, valid: slice | None, storage0, carry: bool = False) -> Objective:
@@ -274,11 +305,12 @@ class _Run:
         self._judge_at(state.x, state.loss, objective.valid_loss)
         return state
 
-    def _judge(self, stage: Stage, tried: _Recorder, objective: Objective) -> bool:
+    def _judge(self, stage: Stage, tried: _Recorder, objective: Objective) -> bool | None:
+        """Whether a member has found a better point; None where it is too early to tell."""
         if stage.window is not None:
             # losses of single windows do not compare: judge once a pass, on the whole period
             if (self.step_in_stage + 1) % self._windows(stage) and self.step_in_stage + 1 < stage.steps:
-                return False
+                return None
             objective = self._objective(stage)
             tried = _Recorder(objective)
             tried(self.state.x)
@@ -287,7 +319,7 @@ class _Run:
         return self._judge_at(tried.x, tried.loss, objective.valid_loss)
 
     def _windows(self, stage: Stage) -> int:
-        return -(-self.train.stop // stage.window)
+        return -(-self._share(stage).stop // stage.window)
 
     def _judge_at(self, x: Tensor, loss: Tensor, valid: Tensor | None) -> bool:
         """Keep the best point of every member."""
@@ -296,8 +328,6 @@ class _Run:
         better = (score < best) & loss.isfinite()
         if self.select == "frozen":
             better = (self.done_steps <= self.frozen_step) & loss.isfinite()
-        elif self.stages[self.stage].share < 1 and self.stage + 1 < len(self.stages) and self.valid is None:
-            better = loss.isfinite()  # losses of a shorter period do not compare with those of a longer one
         self.best_x = torch.where(better[:, None], x, self.best_x)
         self.best_train = torch.where(better, loss, self.best_train)
         if valid is not None:
@@ -318,10 +348,24 @@ class _Run:
         return shown
 
     def _fingerprint(self) -> str:
-        text = json.dumps(
-            self.settings | {"stages": [asdict(s) for s in self.stages], "patience": self.patience}, sort_keys=True
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Digest of settings, model and data: what has to be the same for a run to be resumed."""
+        if self._digest is None:
+            told = self.settings | {"stages": [asdict(s) for s in self.stages], "patience": self.patience}
+            told |= {"members": self.members.members, "model": repr(self.model), "parameters": repr(self.parameters)}
+            told |= {"ranges": repr(getattr(self.parameters, "ranges", None))}
+            told |= {"observe": getattr(self.observe, "__qualname__", repr(self.observe))}
+            told |= {"batch": self.forcing.batch, "labels": [self.forcing.basins, self.forcing.members]}
+            # an address in memory, which an object without a repr of its own shows, is another one in every process
+            text = re.sub(r" at 0x[0-9a-fA-F]+", "", json.dumps(told, sort_keys=True))
+            digest = hashlib.sha256(text.encode())
+            digest.update(self.forcing.time_edge.tobytes())
+            named = {**self.forcing.values, "observed": self.observed, "storage0": self.given_storage0}
+            for name, value in (*sorted(named.items()), *self.parameters.named_buffers()):
+                digest.update(name.encode())
+                if value is not None:
+                    digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+            self._digest = digest.hexdigest()
+        return self._digest
 
     def _save(self) -> None:
         if self.folder is None:
@@ -333,7 +377,7 @@ class _Run:
             "rng": checkpoints.rng_state(),
         }
         tensors |= {"best_valid": self.best_valid, "best_step": self.best_step}
-        for name in ("storage0", "carried"):
+        for name in ("storage0", "carried", "safe"):
             if getattr(self, name) is not None:
                 tensors[name] = getattr(self, name)
         tensors |= {f"warm.{n}": t for n, t in self.warm.tensors().items()}
@@ -352,14 +396,15 @@ class _Run:
         tensors, meta = found
         if meta["settings"] != self._fingerprint():
             raise ConfigError(
-                f"The checkpoint in {self.folder} was made with other settings: use a new folder, or the same settings."
+                f"The checkpoint in {self.folder} was made with other settings, another model or other data: use a new "
+                "folder, or what it was made with."
             )
         device = self.best_x.device
         tensors = {n: t.to(device) if n != "rng" else t for n, t in tensors.items()}
         self.members.write(tensors["x"])
         self.best_x, self.best_train = tensors["best_x"], tensors["best_train"]
         self.best_valid, self.best_step = tensors["best_valid"], tensors["best_step"]
-        self.storage0, self.carried = tensors.get("storage0"), tensors.get("carried")
+        self.storage0, self.carried, self.safe = (tensors.get(n) for n in ("storage0", "carried", "safe"))
         self.stage, self.step_in_stage = meta["stage"], meta["step_in_stage"]
         self.history, self.failures, self.spent = meta["history"], meta["failures"], meta["seconds"]
         self.since_best, self.done_steps = meta["since_best"], meta["done_steps"]

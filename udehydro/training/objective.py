@@ -67,7 +67,7 @@ class Objective:
             except SolverError as error:
                 self.failures += 1
                 failed = self._failed(error, x)
-                if self.safe is None or bool((failed & bad).any()):
+                if self.safe is None or bool((failed & bad).any()) or not bool(failed.any()):
                     raise
                 # the others need not suffer: replace those that failed by points that worked, and reject them
                 bad |= failed
@@ -108,8 +108,10 @@ class Objective:
     def _per_member(self, loss: Tensor) -> Tensor:
         return loss.reshape(self.members.members, -1).mean(1)
 
-    def _penalty(self) -> Tensor:
+    def _penalty(self) -> Tensor | float:
         weights = [p for n, p in self.model.named_parameters() if "weights" in n]
+        if not weights:
+            return 0.0
         squares = [w.reshape(self.members.members, -1).square().sum(1) for w in weights]
         return (
             self.penalty * sum(squares) / sum(w[0].numel() if self.members.members > 1 else w.numel() for w in weights)

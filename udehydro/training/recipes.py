@@ -216,6 +216,7 @@ def hybridise(
     with torch.no_grad():
         start = parameters.storage0(model.store_names)
         teacher = simulate(formula.model, visited, theta=parameters(visited), storage0=start, solver=solver)
+    teacher = teacher.between(*periods.fit_on)  # not what came before: that may be the test period
     if all(isinstance(getattr(law, "output", None), Multiplier) for law in made.values()):
         standardise(model, teacher)
     else:
