@@ -118,3 +118,11 @@ def test_an_unknown_flux_is_named(planted):
     forcing, truth, periods, formula = planted
     with pytest.raises(ConfigError, match="no flux or group 'runoff'"):
         hybridise(formula, ["runoff"], forcing, truth, periods, **QUICK)
+
+
+@pytest.mark.parametrize(
+    "test", [("1990-09-30", "1995-09-30"), ("1975-01-01", "1980-10-01"), ("1985-01-01", "1986-01-01")]
+)
+def test_no_test_period_overlaps_what_is_learned_from(test):
+    with pytest.raises(ConfigError, match="overlaps the training period"):
+        Periods.of(("1980-10-01", "1990-09-30"), test)

@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 from tables import MODELS, weather
 
-from udehydro import Balance, DataError, Forcing, StructureError, simulate, spin_up
+from udehydro import Balance, DataError, Forcing, NeuralLaw, StructureError, simulate, spin_up
 from udehydro.models import exphydro, exphydro_mended, linear
 from udehydro.simulate import SPIN_UP_CHANGE
 from udehydro.solvers import Stepping
@@ -262,3 +262,21 @@ def test_published_and_mended_agree_away_from_the_edges():
         for s in (exphydro, exphydro_mended)
     )
     assert torch.allclose(a, b, rtol=0.05)
+
+
+@pytest.mark.parametrize("batch", [(2,), (4, 1), (1, 2)])
+def test_networks_with_members_need_a_batch_of_as_many(batch):
+    model = Balance(exphydro_mended, et=NeuralLaw("soil", members=2))
+    forcing = weather(5, 1)
+    values = {n: v.reshape(-1, *(1,) * len(batch)).expand(-1, *batch) for n, v in forcing.values.items()}
+    with pytest.raises(StructureError, match=r"laws.et.net.*2 member"):
+        simulate(model, replace(forcing, values=values, basins=()), storage0={"snow": 0.0, "soil": 100.0})
+
+
+def test_weights_of_another_precision_are_refused():
+    model = Balance(exphydro_mended, et=NeuralLaw("soil"))
+    forcing = weather(5, 1).to(dtype=torch.float32)
+    start = {"snow": 0.0, "soil": 100.0}
+    with pytest.raises(StructureError, match="float64 on cpu, the forcing is torch.float32"):
+        simulate(model, forcing, storage0=start)
+    assert simulate(model.to(forcing.like), forcing, storage0=start).storage.dtype == torch.float32

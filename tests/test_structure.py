@@ -416,3 +416,10 @@ class TestStorage0:
             torch.full((2, 1), 3.0),
         ):
             assert simulate(self.model, self.record, storage0=given).storage[0].tolist() == [[3.0], [3.0]]
+
+
+@pytest.mark.parametrize("output", [None, Multiplier()])
+def test_a_network_cannot_be_the_formula_of_another(output):
+    once = Balance(exphydro_mended, et=NeuralLaw("soil", output=output)).structure
+    with pytest.raises(StructureError, match="et.*plain formula"):
+        Balance(once, et=NeuralLaw("soil", output=Multiplier()))

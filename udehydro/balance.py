@@ -212,6 +212,11 @@ def _bind(item, outputs: tuple[str, ...], slots: dict[str, int]) -> list[_Step]:
     names = reads(item.law)
     local = {SOURCE: slots.get(getattr(item, "source", None))}
     if FORMULA in names:
+        if isinstance(item.formula, nn.Module) or {SOURCE, FORMULA} & set(reads(item.formula)):
+            raise StructureError(
+                f"The law given for '{item.name}' asks for the formula it replaces, which is itself a law put in its "
+                "place (a network): start from the structure with the plain formula."
+            )
         local[FORMULA] = slots[f"{item.name}{FORMULA}"] = len(slots)
         steps.append(_Step(item.formula, tuple(slots[n] for n in reads(item.formula)), (local[FORMULA],)))
     for output in outputs:

@@ -115,7 +115,7 @@ def load(folder: str | Path, structures: Mapping[str, Structure]) -> Saved:
     except (KeyError, TypeError, AttributeError, StructureError) as error:
         raise DataError(f"{folder / MODEL}: does not describe a model ({error!r}). Save it again.") from error
     if "weights" in content:
-        _load_weights(folder, model, content["sha256"])
+        _load_weights(folder, model, content.get("sha256"))
     about = {n: v for n, v in content.items() if n not in _BUILT}
     return Saved(model, theta, storage0, about)
 

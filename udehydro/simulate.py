@@ -12,6 +12,7 @@ from torch import Tensor
 from udehydro.balance import Balance
 from udehydro.errors import DataError, StructureError
 from udehydro.forcing import Forcing
+from udehydro.laws.neural import Perceptron
 from udehydro.simulation import Simulation
 from udehydro.solvers import AllAtOnce, Problem, Solver
 
@@ -78,6 +79,7 @@ def pose(model: Balance, forcing: Forcing, theta: Mapping[str, Tensor | float] |
             raise DataError(
                 f"Forcing '{name}' comes in {unit}, the model '{model.structure.name}' needs {wanted}: convert it."
             )
+    _check_weights(model, forcing)
     values = model.theta(theta, forcing.like)
     aligned, varying = [], []
     for name, value in zip(model.parameter_names, values, strict=True):
@@ -88,6 +90,24 @@ def pose(model: Balance, forcing: Forcing, theta: Mapping[str, Tensor | float] |
     prepared = model.prepare(given, aligned)
     prepared = tuple(p if p.shape == shape else p.expand(shape) for p in prepared)
     return Problem(model, prepared, tuple(aligned), tuple(varying), forcing.days, forcing)
+
+
+def _check_weights(model: Balance, forcing: Forcing) -> None:
+    """Law weights have to live where the forcing lives, and their members have to be those of the batch."""
+    like, batch = forcing.like, forcing.batch
+    for name, weight in model.named_parameters():
+        if weight.dtype != like.dtype or weight.device != like.device:
+            raise StructureError(
+                f"The weights '{name}' are {weight.dtype} on {weight.device}, the forcing is {like.dtype} on "
+                f"{like.device}: move one of them, e.g. model.to(forcing.like)."
+            )
+    for name, part in model.named_modules():
+        members = getattr(part, "members", None)
+        if isinstance(part, Perceptron) and members is not None and (len(batch) != 2 or batch[0] != members):
+            raise StructureError(
+                f"The network '{name}' has {members} member(s), the forcing a batch of shape {batch}: it needs "
+                f"({members}, basins). See Forcing.with_members and Forcing.independent, or build it without members."
+            )
 
 
 def _align(name: str, value: Tensor, intervals: int, batch: tuple[int, ...]) -> tuple[Tensor, bool]:

@@ -292,7 +292,14 @@ def _merge(structure: Structure, group: str, law: Law) -> Structure:
     for m in members:
         if inner := member_names & set(reads(m.law)):
             raise StructureError(f"Flux '{m.name}' reads {sorted(inner)} of its own group '{group}': not mergeable.")
-    merged = Flux(group, members[0].source, members[0].sink, law, members[0].signed, _Sum(m.law for m in members))
+    merged = Flux(
+        group,
+        members[0].source,
+        members[0].sink,
+        law,
+        any(m.signed for m in members),
+        _Sum(m.law for m in members),
+    )
     first = min(i for i, f in enumerate(structure.fluxes) if f.name in member_names)
     fluxes = [f for f in structure.fluxes if f.name not in member_names]
     fluxes.insert(first, merged)

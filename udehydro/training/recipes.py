@@ -52,6 +52,12 @@ class Periods:
         import numpy as np
 
         start, end = (np.datetime64(d, "D") for d in train)
+        for name, period in (("training", train), ("validation", valid)):
+            if period and test and test[0] <= period[1] and test[1] >= period[0]:
+                raise ConfigError(
+                    f"The test period {tuple(test)} overlaps the {name} period {tuple(period)}: nothing may be learned "
+                    "from the test period."
+                )
         day = np.timedelta64(1, "D")
         if valid is None:
             first = end - np.timedelta64(round(VALID_SHARE * int((end - start) / day)), "D") + day
@@ -128,8 +134,10 @@ def calibrate(
     steps, refit_steps : evaluations of loss and gradient, before and after the choice.
     """
     basins, count = forcing.basins or ("basin",), observed.shape[-1]
-    model = Balance(structure)
-    parameters = Calibrated.of(model, (starts * count, 1), initial=initial or dict.fromkeys(model.store_names, INITIAL))
+    device = forcing.like.device
+    model = Balance(structure).to(device)
+    initial = initial or dict.fromkeys(model.store_names, INITIAL)
+    parameters = Calibrated.of(model, (starts * count, 1), initial=initial).to(device)
     _scatter(parameters, starts, count, seed)
     options = dict(loss=loss, solver=solver, warmup_days=warmup_days, resume=resume)
     record, target = forcing.independent(starts), _members(observed, starts)
@@ -207,7 +215,7 @@ def hybridise(
     total = seeds * count
     structure = formula.model.structure
     made = laws(total, seed) if callable(laws) else default_laws(structure, laws, total, seed)
-    model = Balance(structure, **made)
+    model = Balance(structure, **made).to(forcing.like.device)
     # choosing starts from parameters that have not seen the validation period, the refit from those that have
     unseen = formula.before_refit or formula.parameters
     parameters = take(unseen, list(range(count)) * seeds)
