@@ -98,3 +98,10 @@ def test_periods():
     assert period.overlaps(Period.parse("1990-09-30/1991-09-30"))
     assert not period.overlaps(Period.parse("1990-10-01/1991-09-30"))
     assert period.contains(Period.parse("1981-10-01/1981-10-01"))
+
+
+def test_a_setting_given_twice(tmp_path: Path):
+    path = tmp_path / "e.yaml"
+    path.write_text(experiment().to_yaml() + "train: 1971-10-01/1980-09-30\n")
+    with pytest.raises(ConfigError, match="train given twice"):
+        Experiment.from_yaml(path)

@@ -174,9 +174,19 @@ def _check_periods(e: Experiment) -> None:
         raise ConfigError(f"valid ({e.valid}) has to be the end of train ({e.train}), or to come after it.")
 
 
+class _Strict(yaml.SafeLoader):
+    """Safe YAML in which nothing is said twice: of two settings of a name YAML would take the last, silently."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _load(path: Path) -> dict[str, object]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Strict)
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}). Check the path of the experiment file."

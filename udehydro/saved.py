@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -112,12 +113,25 @@ def load(folder: str | Path, structures: Mapping[str, Structure]) -> Saved:
         initial = content["initial_storage"]
         storage0 = None if initial is None else {n: float(v) for n, v in initial.items()}
         model = Balance(structures[name], **{n: _law(spec) for n, spec in content["laws"].items()})
-    except (KeyError, TypeError, AttributeError, StructureError) as error:
+        _check_values(model, theta, storage0 or {})
+    except DataError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise DataError(f"{folder / MODEL}: does not describe a model ({error!r}). Save it again.") from error
-    if "weights" in content:
+    if content.get("weights") or model.state_dict():  # never random weights in place of those that were trained
         _load_weights(folder, model, content.get("sha256"))
     about = {n: v for n, v in content.items() if n not in _BUILT}
     return Saved(model, theta, storage0, about)
+
+
+def _check_values(model: Balance, theta: Mapping[str, float], storage0: Mapping[str, float]) -> None:
+    """Every parameter and storage is known, there and finite."""
+    model.theta(theta, torch.zeros((), dtype=torch.float64, device="cpu"))
+    if storage0 and set(storage0) != set(model.store_names):
+        raise StructureError(f"initial storages of {sorted(storage0)}, the stores are {list(model.store_names)}")
+    for name, value in {**theta, **storage0}.items():
+        if not math.isfinite(value):
+            raise StructureError(f"'{name}' is {value}")
 
 
 def _read(path: Path) -> dict:
@@ -166,6 +180,8 @@ def _law(spec: Mapping) -> NeuralLaw:
     options = {**spec["output"]}
     output = _OUTPUTS[options.pop("kind")](**options)
     given = {n: spec[n] for n in ("hidden", "increasing", "decreasing", "tau")}
+    if given["tau"] is not None and not float(given["tau"]) > 0.0:
+        raise StructureError(f"tau is {given['tau']!r}")
     return NeuralLaw(*spec["inputs"], output=output, **given)
 
 
