@@ -22,10 +22,11 @@ from udehydro import (
     Range,
     SharedNetwork,
     Structure,
+    StructureError,
     simulate,
 )
 from udehydro.models import exphydro_mended, linear, m100
-from udehydro.solvers import BACKWARD_EULER, HEUN, RK4, SDIRK2, AllAtOnce, Stepping
+from udehydro.solvers import BACKWARD_EULER, HEUN, RK4, SDIRK2, AllAtOnce, Stepping, Torchdiffeq
 
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6)
 """Relative step sizes of the differences: truncation falls with the square, round-off rises with the inverse."""
@@ -403,3 +404,20 @@ def test_a_model_that_no_store_influences(solver, of):
     (gradient,) = torch.autograd.grad(run.storage[-1].sum() + run.volume.sum(), leaves[of])
     expected = 2.0 * forcing.values["prcp"].sum() if of == "share" else torch.tensor(1.0)
     assert gradient.sum().item() == pytest.approx(expected.item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("solver", [AllAtOnce(), Stepping(), Torchdiffeq("rk4", adjoint=True)])
+def test_a_law_that_closes_over_a_tensor_is_refused_by_adjoints(solver):
+    """The adjoint cannot reach it: without the check its gradient would be None, with no error."""
+    k = torch.tensor(0.1, requires_grad=True)
+    model = Balance(linear, outflow=lambda storage: k * storage)
+    with pytest.raises(StructureError, match="law of flux 'outflow' closes over a tensor"):
+        simulate(model, weather(5), storage0={"storage": 10.0}, solver=solver)
+
+
+def test_the_tape_reaches_a_tensor_a_law_closes_over():
+    k = torch.tensor(0.1, requires_grad=True)
+    model = Balance(linear, outflow=lambda storage: k * storage)
+    s = simulate(model, weather(5), storage0={"storage": 10.0}, solver=Stepping(gradient="tape"))
+    s.discharge.sum().backward()
+    assert k.grad is not None and float(k.grad) > 0

@@ -113,10 +113,12 @@ class Perceptron(nn.Module):
         sizes = [inputs, *hidden, outputs]
         lead = () if members is None else (members,)
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.empty(*lead, a, b, dtype=torch.float64))
+            nn.Parameter(torch.empty(*lead, a, b, dtype=torch.float64, device="cpu"))
             for a, b in zip(sizes[:-1], sizes[1:], strict=True)
         )
-        self.biases = nn.ParameterList(nn.Parameter(torch.empty(*lead, 1, b, dtype=torch.float64)) for b in sizes[1:])
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.empty(*lead, 1, b, dtype=torch.float64, device="cpu")) for b in sizes[1:]
+        )
         signs = torch.tensor(list(signs) or [0] * inputs, dtype=torch.float64, device="cpu")
         self.register_buffer("signs", signs[:, None], persistent=False)
         self.reset()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from udehydro.balance import Balance
+from udehydro.errors import StructureError
 from udehydro.forcing import Forcing
 
 Point = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
@@ -52,6 +53,26 @@ class Problem:
         candidates = (*self.forcing, *self.theta, *self.model.parameters())
         return [t for t in candidates if t.requires_grad]
 
+    def stray_flux(self) -> str | None:
+        """Name of a flux whose law closes over a tensor that wants a gradient, outside forcing, theta and weights."""
+        forcing, theta = ([t.detach() for t in part] for part in self.at(0))
+        stores = [self.days.new_ones(self.batch)] * len(self.model.store_names)
+        known = {id(p) for p in self.model.parameters()}
+        with torch.enable_grad():
+            rates = self.model.fluxes(stores, forcing, theta)
+        for name, rate in zip(self.model.flux_names, rates, strict=True):
+            if any(id(leaf) not in known for leaf in _leaves_behind(rate)):
+                return name
+        return None
+
+    def check_reach(self) -> None:
+        """Refuse laws that close over a tensor that wants a gradient: an adjoint would lose that gradient silently."""
+        if (name := self.stray_flux()) is not None:
+            raise StructureError(
+                f"The law of flux '{name}' closes over a tensor that wants a gradient, which an adjoint cannot see. "
+                "Register it in an nn.Module that is the law, pass it as a parameter, or use Stepping(gradient='tape')."
+            )
+
     def label(self, k: int, element: Sequence[int] = ()) -> str:
         """Basin and date of interval ``k``, for messages."""
         return self.record.label(k, element)
@@ -59,6 +80,22 @@ class Problem:
     def replace(self, **changes) -> Problem:
         """The same problem with other tensors."""
         return replace(self, **changes)
+
+
+def _leaves_behind(value: Tensor) -> list[Tensor]:
+    """Leaf tensors that the graph of ``value`` ends in."""
+    if value.grad_fn is None:
+        return [value] if value.requires_grad else []
+    leaves, queue, seen = [], [value.grad_fn], set()
+    while queue:
+        node = queue.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        queue += [following for following, _ in node.next_functions]
+    return leaves
 
 
 @dataclass

@@ -75,10 +75,11 @@ class Stepping:
         with torch.no_grad():
             march = drive(problem, storage0.detach().movedim(-1, 0), report)
         self._check(problem, march, report)
-        wants = torch.is_grad_enabled() and (storage0.requires_grad or problem.leaves())
+        wants = torch.is_grad_enabled() and (storage0.requires_grad or problem.leaves() or problem.stray_flux())
         if not wants:
             return march.storage, march.volume, report
         if self.gradient == "adjoint":
+            problem.check_reach()
             return *replay_adjoint(problem, self.tableau, march, storage0), report
         return *replay_tape(problem, self.tableau, march, storage0, self.checkpoint), report
 

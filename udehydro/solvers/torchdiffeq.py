@@ -123,7 +123,7 @@ class Torchdiffeq:
         leaves = tuple(field.leaves()) if torch.is_grad_enabled() else ()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")
+                warnings.filterwarnings("error", module="torchdiffeq")
                 if self.adjoint and (leaves or state.requires_grad):
                     return odeint_adjoint(
                         field,
@@ -147,6 +147,7 @@ def _isolated(problem: Problem, y: Tensor, solve) -> tuple[Tensor, Tensor]:
     The continuous adjoint differentiates with respect to each tensor it is given. Terms evaluated once per run depend
     on parameters that laws may read directly as well: without the copies their gradient would be counted twice.
     """
+    problem.check_reach()
     series = (*problem.forcing, *problem.theta)
     weights = [p for p in problem.model.parameters() if p.requires_grad]
     return _Isolate.apply(problem, solve, y, len(series), *series, *weights)

@@ -214,8 +214,10 @@ def hybridise(
     count = observed.shape[-1]
     total = seeds * count
     structure = formula.model.structure
-    made = laws(total, seed) if callable(laws) else default_laws(structure, laws, total, seed)
-    model = Balance(structure, **made).to(forcing.like.device)
+    made = laws(seeds, seed) if callable(laws) else default_laws(structure, laws, seeds, seed)
+    # the same networks for every basin, so that a basin does not depend on which others are trained beside it
+    each = [s for s in range(seeds) for _ in range(count)]
+    model = take(Balance(structure, **made), each).to(forcing.like.device)
     # choosing starts from parameters that have not seen the validation period, the refit from those that have
     unseen = formula.before_refit or formula.parameters
     parameters = take(unseen, list(range(count)) * seeds)

@@ -57,7 +57,7 @@ def teach(model: Balance, teacher: Simulation, *, steps: int = 500, learning_rat
     stores = teacher.storage[:-1].detach().unbind(-1)
     theta = {n: v.detach() for n, v in teacher.theta.items() if n in model.structure.parameters}
     targets = {n: known[n] for n in names}
-    spread = {n: (v - v.mean(0)).square().mean().sqrt() + 1e-9 for n, v in targets.items()}
+    spread = {n: (v - v.mean(0)).square().mean(0).sqrt() + 1e-9 for n, v in targets.items()}
 
     def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
         members.write(x)
