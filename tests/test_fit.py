@@ -236,6 +236,7 @@ def test_an_error_that_names_no_member_is_passed_on():
 
 SCRIPT = """
 import sys, torch
+torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from test_fit import *
