@@ -13,6 +13,7 @@ import xarray as xr
 
 from udehydro import saved
 from udehydro.cli import demo, main
+from udehydro.cli.hints import in_flags
 from udehydro.config import STRUCTURES
 from udehydro.errors import DataError, SolverError
 from udehydro.training import checkpoint
@@ -84,6 +85,8 @@ def test_a_saved_model_scores_the_same(done: Path, tmp_path: Path, capsys):
     assert call("evaluate", done, "--min-nse", "0.99999") == 1
     assert "is below" in capsys.readouterr().err
     assert call("evaluate", done, "--variant", "hybird") == 2
+    assert call("evaluate", done, "--period", "1980-01-01/2030-12-31") == 2
+    assert "beyond the record" in capsys.readouterr().err
     assert call("evaluate", tmp_path) == 2
 
 
@@ -141,6 +144,10 @@ def test_simulate_with_a_saved_model_and_with_parameters(done: Path, table: Path
         values,
     ]
     assert call(*arguments, "--overwrite") == 0
+    assert "outside" not in capsys.readouterr().err
+    values.write_text('{"smax": -350.0}')
+    assert call(*arguments) == 0
+    assert "smax = -350 is outside its range" in capsys.readouterr().err
     values.write_text('{"smx": 350.0}')
     assert call(*arguments, "--overwrite") == 2
     assert "Did you mean 'smax'" in capsys.readouterr().err
@@ -168,6 +175,21 @@ def test_bad_input_is_exit_code_2_and_writes_nothing(changes, said, table: Path,
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("Pass units={'discharge': 'm3/s'} and area=<km2>.", "Pass --unit discharge=m3/s and --area KM2."),
+        ("columns={'prcp': 'no such'}, but there is none", "--column 'prcp=no such', but there is none"),
+        ("Name its column (columns: {discharge: ...}).", "Name its column (--column discharge=COLUMN)."),
+        ("say which, basins=['a', ...], or basins='all'.", "say which, --basin a,... or --basin all."),
+        ("Close it with udehydro.data.fill_gaps.", "Close it with --fill-gaps N."),
+        ("{'a': 1} and smax={...} stay", "{'a': 1} and smax={...} stay"),
+    ],
+)
+def test_remedies_are_told_as_flags(message, said):
+    assert in_flags(message) == said
 
 
 def test_data_check(table: Path, tmp_path: Path, capsys):

@@ -154,6 +154,9 @@ def _check_neural(e: Experiment) -> None:
             raise ConfigError(f"neural: model '{e.model}' has no flux or group '{name}'.{suggest(name, known)}")
     if len(set(e.neural)) != len(e.neural):
         raise ConfigError(f"neural: {', '.join(e.neural)} names something twice.")
+    for group, members in s.groups.items():
+        if group in e.neural and (inside := [n for n in e.neural if n != group and n in members]):
+            raise ConfigError(f"neural: {', '.join(inside)} is part of the group '{group}'. Give one of them.")
 
 
 def _check_periods(e: Experiment) -> None:

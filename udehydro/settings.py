@@ -25,9 +25,10 @@ class Period(NamedTuple):
         parts = [p.strip() for p in text.split("/")] if isinstance(text, str) else []
         try:
             start, end = (date.fromisoformat(p) for p in parts)
-        except ValueError:
+        except ValueError as error:
+            why = f" ({error})" if len(parts) == 2 else ""
             raise ConfigError(
-                f"{name}: '{text}' is no period. Write two dates and a slash, e.g. {name}: 1981-10-01/1990-09-30."
+                f"{name}: '{text}' is no period{why}. Write two dates and a slash, e.g. {name}: 1981-10-01/1990-09-30."
             ) from None
         if start > end:
             raise ConfigError(f"{name}: it starts on {start}, after its end on {end}. Exchange the two dates.")

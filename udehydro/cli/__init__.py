@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import typer
 
 from udehydro.cli import data, demo, evaluate, fit, simulate
+from udehydro.cli.hints import in_flags
 from udehydro.errors import SolverError, UdehydroError
 
 BAD_RESULT, BAD_INPUT = 1, 2
@@ -103,7 +104,7 @@ def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}. Check the path, the permissions and the space on the disk."
-    return str(error) or type(error).__name__
+    return in_flags(str(error)) or type(error).__name__
 
 
 def _warn(message, category, filename, lineno, file=None, line=None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from udehydro.cli import options as o
+from udehydro.cli.hints import in_flags
 from udehydro.files import write_json_atomic
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at data before anything is computed.")
@@ -46,7 +47,7 @@ def check(
         print(f"  {name} [{values.attrs.get('units', '')}]: mean {float(values.mean()):.3g}, {missing} missing")
     for line in data.notes(dataset):
         print(f"  note: {line}")
-    print(report.to_text())
+    print(in_flags(report.to_text()))
     if json is not None:
         write_json_atomic(json, report.to_dict())
     if not report.ok:

@@ -10,7 +10,7 @@ import typer
 
 from udehydro import saved
 from udehydro.cli import options as o
-from udehydro.cli.simulate import read_forcing
+from udehydro.cli.simulate import read_forcing, require_cover
 from udehydro.cli.tables import table
 from udehydro.config import STRUCTURES, Experiment
 from udehydro.errors import ConfigError, DataError
@@ -69,8 +69,7 @@ def _score(experiment: Experiment, model: saved.Saved, basin: str, period: Perio
     """Scores of one model, from one continuous run over the data of its basin."""
     source = Source.of(experiment.with_(basins=(basin,)))
     dataset, forcing = read_forcing(source, model, device)
-    if str(forcing.time[0].astype("datetime64[D]")) != model.about["record_start"]:
-        model = saved.Saved(model.model, model.theta, None, model.about)  # its initial storages are of another day
+    require_cover(forcing, period)
     simulation = run_saved(model, forcing, experiment.make_solver())
     observed = observations(dataset, forcing, experiment.warmup_days)
     found = scores(simulation.discharge, observed, forcing, period)[0]

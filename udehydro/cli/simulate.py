@@ -67,7 +67,11 @@ def command(
     shown = Period.parse(period, "--period") if period else None
     source = o.source(data, basin, area, lat, column, unit, dayfirst, fill_gaps)
     dataset, forcing = read_forcing(source, chosen, device or "cpu")
+    require_cover(forcing, shown)
     simulation = run_saved(chosen, forcing, AllAtOnce())
+    trained, used = chosen.about.get("solver"), simulation.report.solver
+    if trained not in (None, used):
+        typer.echo(f"Warning: the model was trained with {trained} and is run with {used} here.", err=True)
     observed = observations(dataset, forcing, warmup_days)
     _write(target, simulation, observed, shown)
     rows = _summary(simulation, observed, shown)
@@ -89,8 +93,13 @@ def load_model(model: str, parameters: Path | None = None) -> saved.Saved:
         hint = suggest(model, STRUCTURES)
         raise ConfigError(f"--model: '{model}' is neither a folder with a {saved.MODEL} nor the name of a model.{hint}")
     balance = Balance(STRUCTURES[model])
-    theta = {n: balance.structure.parameters[n].default for n in balance.parameter_names}
-    return saved.Saved(balance, {**theta, **_values(parameters)})
+    ranges, values = balance.structure.parameters, _values(parameters)
+    for name, value in values.items():
+        if name in ranges and not ranges[name].low <= value <= ranges[name].high:
+            r = ranges[name]
+            typer.echo(f"Warning: {name} = {value:g} is outside its range, {r.low:g} to {r.high:g} {r.unit}.", err=True)
+    theta = {n: ranges[n].default for n in balance.parameter_names}
+    return saved.Saved(balance, {**theta, **values})
 
 
 def _values(path: Path | None) -> dict[str, float]:
@@ -112,6 +121,13 @@ def read_forcing(source: Source, model: saved.Saved, device: str) -> tuple:
     dataset = complete(dataset, model.model.forcing_names)
     forcing = Forcing.from_dataset(dataset, list(model.model.forcing_names), device=torch.device(device))
     return dataset, forcing
+
+
+def require_cover(forcing: Forcing, period: Period | None) -> None:
+    """A period to score has to lie within the record."""
+    first, last = (str(forcing.time[i].astype("datetime64[D]")) for i in (0, -1))
+    if period and (period.start < first or period.end > last):
+        raise ConfigError(f"--period ({period}) reaches beyond the record, which runs from {first} to {last}.")
 
 
 def _new_folder(out: Path, overwrite: bool) -> Path:

@@ -155,7 +155,12 @@ def by_basin(simulation: Simulation, basins: tuple[str, ...]) -> xr.Dataset:
 
 
 def run_saved(model: saved.Saved, forcing: Forcing, solver: Solver) -> Simulation:
-    """Run a saved model over a record with batch (basin,), from its own initial storages where it has some."""
+    """Run a saved model over a record with batch (basin,).
+
+    It starts from its own initial storages where the record begins on their day, else from the first year repeated.
+    """
+    first = str(forcing.time[0].astype("datetime64[D]"))
+    start = model.storage0 if model.about.get("record_start", first) == first else None
     with torch.no_grad():
         balance = model.model.to(forcing.like.device)
-        return simulate(balance, forcing, theta=model.theta, storage0=model.storage0, solver=solver)
+        return simulate(balance, forcing, theta=model.theta, storage0=start, solver=solver)
