@@ -41,6 +41,11 @@ class Finding:
     message: str
     remedy: str
 
+    def __str__(self) -> str:
+        """Kind, place and date, what was found, what to do."""
+        place = filter(None, (self.basin and f"basin {self.basin}", self.variable, self.first and f"from {self.first}"))
+        return f"[{self.kind}] {' '.join(place)}: {self.message} {self.remedy}".rstrip()
+
 
 @dataclass(frozen=True)
 class Report:
@@ -63,8 +68,7 @@ class Report:
         counts = ", ".join(f"{sum(f.severity == s for f in self.findings)} {s}(s)" for s in SEVERITIES)
         lines = [f"{self.source or 'dataset'}: {counts}"]
         for f in self.findings[:limit]:
-            place = " ".join(filter(None, (f.basin and f"basin {f.basin}", f.variable, f.first and f"from {f.first}")))
-            lines.append(f"{f.severity.upper():7s} [{f.kind}] {place}: {f.message} {f.remedy}".rstrip())
+            lines.append(f"{f.severity.upper():7s} {f}")
         if len(self.findings) > limit:
             lines.append(f"... and {len(self.findings) - limit} more")
         return "\n".join(lines)

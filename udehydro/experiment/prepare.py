@@ -71,7 +71,7 @@ def prepare(experiment: Experiment, dataset: xr.Dataset, forcings: Sequence[str]
     forcing = Forcing.from_dataset(dataset, list(forcings), device=torch.device(experiment.device))
     observed = observations(dataset, forcing, experiment.warmup_days)
     _require_observed(forcing, observed, named, experiment.warmup_days)
-    warnings = tuple(f"{f.kind}: {f.message}" for f in report.findings if f.severity == "warning")
+    warnings = tuple(str(f) for f in report.findings if f.severity == "warning")
     return Record(dataset, forcing, observed, periods, warnings)
 
 

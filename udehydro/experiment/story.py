@@ -161,7 +161,20 @@ def _parameters(record: Record, variants: list[Variant]) -> list[Block]:
                 if value is not None and not r.fixed and min(value - r.low, r.high - value) < EDGE * (r.high - r.low):
                     edges.append(f"{basin}, {v.name}: {name} = {value:.4g} {r.unit} is at an end of its range.")
     headers = ["basin", "parameter", "unit", "range", *(v.name for v in variants)]
-    return [Table(headers, rows, "A dash: no law of that model reads the parameter.", digits=4), Items(edges)]
+    starts = [
+        f"{basin}, {v.name}: " + ", ".join(f"{n} {number(x)} mm" for n, x in v.storage0(i).items()) + "."
+        for i, basin in enumerate(record.basins[:MOST_BASINS])
+        for v in variants
+    ]
+    return [
+        Table(headers, rows, "A dash: no law of that model reads the parameter.", digits=4),
+        Items(edges),
+        Text(
+            "Storages at the start of the record are calibrated, too. What is scored begins after the warm-up and "
+            "hardly feels them: they are poorly determined, and need not be likely for that date."
+        ),
+        Items(starts),
+    ]
 
 
 def _data(experiment: Experiment, record: Record) -> list[Block]:
