@@ -1,66 +1,22 @@
-"""Batched optimisers: many independent members, one evaluation shared by all of them.
+"""L-BFGS for independent members, each with its own curvature and line search."""
 
-``x`` is ``(M, P)``, M members of P parameters; ``evaluate(x) -> (loss (M,), gradient (M, P))``. No member
-sees another. ``state = optimiser.init(x, evaluate)``, then ``state = optimiser.step(state, evaluate)``: a
-step is *one* evaluation, in which every active member tries its own next point and the others repeat the
-point they have. So a long line search keeps nobody waiting, and work can be saved and resumed, bit for bit,
-after any evaluation. A state holds nothing but tensors, members first, and is never changed in place.
-Nothing here waits for the device.
-"""
+from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Protocol, Self
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from udehydro.errors import ConfigError
-
-Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
+from udehydro.training.optimisers.base import Evaluate, Saved, chosen, evaluated, merged
 
 ACTIVE, CONVERGED, STALLED, FAILED = range(4)
 """Status of a member; FAILED: loss or gradient were not finite where it started."""
 
 
-class _Saved:
-    """A dataclass of tensors that can be taken apart and put together again."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Copies of all there is to save, none sharing memory with another."""
-        return {field.name: getattr(self, field.name).clone() for field in fields(self)}
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
-        """The state that `tensors` was called on; ConfigError if it was another kind of state."""
-        names = {field.name for field in fields(cls)}
-        if names != set(tensors):
-            raise ConfigError(
-                f"These tensors are not a {cls.__name__}: missing {sorted(names - set(tensors))}, "
-                f"unknown {sorted(set(tensors) - names)}. Resume with the optimiser that saved them."
-            )
-        return cls(**tensors)
-
-
-class Optimiser(Protocol):
-    """What `LBFGS` and `Adam` have in common."""
-
-    def init(self, x: Tensor, evaluate: Evaluate) -> "LBFGSState | AdamState":
-        """State at the start ``x (M, P)``, after one evaluation."""
-        ...
-
-    def step(self, state, evaluate: Evaluate) -> "LBFGSState | AdamState":
-        """State after one more evaluation."""
-        ...
-
-    def resume(self, tensors: dict[str, Tensor]) -> "LBFGSState | AdamState":
-        """State from what ``state.tensors()`` gave."""
-        ...
-
-
 @dataclass(frozen=True)
-class LBFGSState(_Saved):
+class LBFGSState(Saved):
     """Accepted point of every member, its curvature history, and the line search under way."""
 
     x: Tensor  # (M, P) accepted point
@@ -136,7 +92,7 @@ class LBFGS:
 
     def init(self, x: Tensor, evaluate: Evaluate) -> LBFGSState:
         x = x.detach().clone()
-        loss, gradient, finite = _evaluated(evaluate, x)
+        loss, gradient, finite = evaluated(evaluate, x)
         done = gradient.abs().amax(1) <= self.gradient_tolerance
         zero, count = torch.zeros_like(loss), torch.zeros_like(loss, dtype=torch.int64)
         history = x.new_zeros(x.shape[0], self.memory, x.shape[1])
@@ -166,21 +122,21 @@ class LBFGS:
 
     def step(self, state: LBFGSState, evaluate: Evaluate) -> LBFGSState:
         trial = _along(state, state.length)
-        loss, gradient, finite = _evaluated(evaluate, trial)
+        loss, gradient, finite = evaluated(evaluate, trial)
         falls, downhill, enough = self._judged(state, loss, gradient, finite)
         spent = state.trials + 1 >= self.max_trials
         search = self._narrowed(state, falls & downhill, loss, gradient)
         search = replace(search, trials=state.trials + 1, evaluations=state.evaluations + 1)
-        search = _merged(state.active, search, state)
+        search = merged(state.active, search, state)
         accepted = state.active & enough
         rescued = state.active & ~enough & spent & (search.low > 0)
         failed = state.active & ~enough & spent & ~(search.low > 0)
         moved = self._moved(
             search,
             accepted | rescued,
-            _chosen(accepted, trial, _along(search, search.low)),
-            _chosen(accepted, loss, search.low_loss),
-            _chosen(accepted, gradient, search.low_gradient),
+            chosen(accepted, trial, _along(search, search.low)),
+            chosen(accepted, loss, search.low_loss),
+            chosen(accepted, gradient, search.low_gradient),
         )
         return self._search_from(_forgotten(moved, failed), accepted | rescued | failed)
 
@@ -208,7 +164,7 @@ class LBFGS:
         slope = _dot(gradient, state.direction)
         low = replace(state, low=state.length, low_loss=loss, low_slope=slope, low_gradient=gradient)
         high = replace(state, high=state.length, high_loss=loss, high_slope=slope)
-        new = _merged(longer, low, high)
+        new = merged(longer, low, high)
         secant = state.length + (state.length - state.low) * slope / (state.low_slope - slope)
         secant = torch.where(slope > state.low_slope, secant, math.inf)
         beyond = torch.minimum(secant.clamp(2 * state.length, 10 * state.length), self._longest(state))
@@ -234,10 +190,10 @@ class LBFGS:
             flat=flat,
         )
         return replace(
-            _merged(mask, new, state),
-            moves=_chosen(curved, _pushed(move, state.moves), state.moves),
-            turns=_chosen(curved, _pushed(turn, state.turns), state.turns),
-            weights=_chosen(curved, _pushed(weight, state.weights), state.weights),
+            merged(mask, new, state),
+            moves=chosen(curved, _pushed(move, state.moves), state.moves),
+            turns=chosen(curved, _pushed(turn, state.turns), state.turns),
+            weights=chosen(curved, _pushed(weight, state.weights), state.weights),
         )
 
     def _search_from(self, state: LBFGSState, mask: Tensor) -> LBFGSState:
@@ -246,13 +202,13 @@ class LBFGS:
         downhill = direction.isfinite().all(1) & (_dot(direction, state.gradient) < 0)
         # Round-off in an ill-conditioned history can turn the direction uphill: then it is forgotten.
         usable = downhill & (state.weights[:, 0] > 0)
-        direction = _chosen(usable, direction, -state.gradient)
+        direction = chosen(usable, direction, -state.gradient)
         norm = direction.norm(dim=1)
         zero = torch.zeros_like(state.loss)
         first = torch.where(usable, zero + self.max_step, min(self.first_step, self.max_step)) / norm
         new = replace(
             state,
-            weights=_chosen(usable, state.weights, torch.zeros_like(state.weights)),
+            weights=chosen(usable, state.weights, torch.zeros_like(state.weights)),
             direction=direction,
             length=torch.where(norm > 0, first.clamp(max=1), 0),
             trials=torch.zeros_like(state.trials),
@@ -262,124 +218,8 @@ class LBFGS:
             low_gradient=state.gradient,
             high=zero + math.inf,
         )
-        new = _merged(mask, new, state)
+        new = merged(mask, new, state)
         return replace(new, length=torch.where(new.active, new.length, 0))
-
-
-@dataclass(frozen=True)
-class AdamState(_Saved):
-    """Point of every member, where loss and gradient are finite, and the moments of its gradients."""
-
-    x: Tensor  # (M, P)
-    loss: Tensor  # (M,) there
-    gradient: Tensor  # (M, P) there
-    mean: Tensor  # (M, P) running mean of gradients
-    square: Tensor  # (M, P) running mean of their squares
-    iterations: Tensor  # (M,) updates made
-    skipped: Tensor  # (M,) updates refused because they led to a non-finite loss or gradient
-    caution: Tensor  # (M,) factor on the step, halved by a refusal and doubled, up to 1, by a success
-
-    @property
-    def active(self) -> Tensor:
-        """``(M,)``, always true: Adam knows no end."""
-        return torch.ones_like(self.loss, dtype=torch.bool)
-
-
-@dataclass(frozen=True)
-class Cosine:
-    """Factor on the learning rate: half a cosine from 1 to ``floor`` (Loshchilov and Hutter 2017, eq. 5)."""
-
-    steps: int
-    floor: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (self.steps >= 1 and 0 <= self.floor <= 1):
-            raise ConfigError(f"Cosine needs steps >= 1 and floor in [0, 1], not {self.steps}, {self.floor}.")
-
-    def __call__(self, step: Tensor) -> Tensor:
-        phase = (step / self.steps).clamp(max=1) * math.pi
-        return self.floor + (1 - self.floor) * (1 + phase.cos()) / 2
-
-
-@dataclass(frozen=True)
-class Adam:
-    """Adam (Kingma and Ba 2015, alg. 1) for every member on its own.
-
-    An update that leads to a non-finite loss or gradient is refused: the member stays where it was, the
-    refusal is counted, its momentum is dropped, and its next step is half as long.
-
-    Parameters
-    ----------
-    learning_rate : float
-        Size of a step in units of x.
-    schedule : callable, optional
-        Factor on it from the number of steps done ``(M,)``, e.g. ``Cosine(500)``; constant by default.
-    clip : float
-        Longest gradient, Euclidean norm per member; longer ones are shortened to it.
-    """
-
-    learning_rate: float = 1e-2
-    schedule: Callable[[Tensor], Tensor] | None = None
-    clip: float = math.inf
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
-
-    def __post_init__(self) -> None:
-        if not (self.learning_rate > 0 and self.clip > 0 and self.epsilon > 0):
-            raise ConfigError("Adam needs positive learning_rate, clip and epsilon.")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"Adam needs both betas in [0, 1), not {self.betas}.")
-
-    def init(self, x: Tensor, evaluate: Evaluate) -> AdamState:
-        x = x.detach().clone()
-        loss, gradient, _ = _evaluated(evaluate, x)
-        zero, count = torch.zeros_like(x), torch.zeros_like(loss, dtype=torch.int64)
-        return AdamState(x, loss, gradient, zero, zero, count, count, torch.ones_like(loss))
-
-    def step(self, state: AdamState, evaluate: Evaluate) -> AdamState:
-        shrink = (self.clip / state.gradient.norm(dim=1)).clamp(max=1)  # gradient 0: infinity, so 1
-        clipped = state.gradient * shrink[:, None]
-        first, second = self.betas
-        mean = first * state.mean + (1 - first) * clipped
-        square = second * state.square + (1 - second) * clipped.square()
-        count = (state.iterations + 1).to(state.loss.dtype)[:, None]
-        unbiased = mean / (1 - first**count)
-        spread = (square / (1 - second**count)).sqrt() + self.epsilon
-        x = state.x - self._rate(state)[:, None] * unbiased / spread
-        loss, gradient, finite = _evaluated(evaluate, x)
-        iterations, caution = state.iterations + 1, (2 * state.caution).clamp(max=1)
-        done = AdamState(x, loss, gradient, mean, square, iterations, state.skipped, caution)
-        refused = replace(
-            state,
-            mean=(1 - first**count) * clipped,  # momentum would run into the same wall again
-            skipped=state.skipped + 1,
-            caution=state.caution / 2,
-        )
-        return _merged(finite, done, refused)
-
-    def resume(self, tensors: dict[str, Tensor]) -> AdamState:
-        return AdamState.from_tensors(tensors)
-
-    def _rate(self, state: AdamState) -> Tensor:
-        rate = self.learning_rate * state.caution
-        if self.schedule is None:
-            return rate
-        return rate * self.schedule((state.iterations + state.skipped).to(rate.dtype))
-
-
-def _evaluated(evaluate: Evaluate, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, gradient and whether both are finite; where not, infinity and 0: harmless downstream."""
-    if x.ndim != 2 or not x.is_floating_point():
-        raise ConfigError(f"x is {tuple(x.shape)} {x.dtype}; optimisers need floating (member, parameter).")
-    loss, gradient = evaluate(x)
-    loss, gradient = loss.detach(), gradient.detach()
-    if loss.shape != x.shape[:1] or gradient.shape != x.shape:
-        raise ConfigError(
-            f"evaluate returned loss {tuple(loss.shape)} and gradient {tuple(gradient.shape)} for x "
-            f"{tuple(x.shape)}; it must return one loss per member and a gradient like x."
-        )
-    finite = loss.isfinite() & gradient.isfinite().all(1)
-    return torch.where(finite, loss, math.inf), _chosen(finite, gradient, torch.zeros_like(gradient)), finite
 
 
 def _along(state: LBFGSState, length: Tensor) -> Tensor:
@@ -391,17 +231,6 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1)
 
 
-def _chosen(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """``a`` for members in ``mask (M,)``, else ``b``."""
-    return torch.where(mask.reshape(mask.shape + (1,) * (a.ndim - 1)), a, b)
-
-
-def _merged(mask: Tensor, new, old):
-    """State ``new`` for members in ``mask``, else ``old``; what both share is not copied."""
-    pairs = {field.name: (getattr(new, field.name), getattr(old, field.name)) for field in fields(old)}
-    return replace(old, **{name: _chosen(mask, a, b) for name, (a, b) in pairs.items() if a is not b})
-
-
 def _pushed(newest: Tensor, history: Tensor) -> Tensor:
     """``history (M, memory, ...)`` with ``newest (M, ...)`` in front and the oldest dropped."""
     return torch.cat([newest[:, None], history[:, :-1]], dim=1)
@@ -410,7 +239,7 @@ def _pushed(newest: Tensor, history: Tensor) -> Tensor:
 def _forgotten(state: LBFGSState, failed: Tensor) -> LBFGSState:
     """Members whose search failed lose their history; those that had none are stalled."""
     stalled = failed & ~(state.weights[:, 0] > 0)
-    weights = _chosen(failed, torch.zeros_like(state.weights), state.weights)
+    weights = chosen(failed, torch.zeros_like(state.weights), state.weights)
     return replace(state, weights=weights, status=torch.where(stalled, STALLED, state.status))
 
 
