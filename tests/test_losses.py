@@ -12,14 +12,8 @@ from udehydro.training.losses import (
     Combined,
     LogNSE,
     SqrtNSE,
-    bias,
-    kge,
-    kge_components,
-    log_nse,
-    nse,
-    rmse,
-    sqrt_nse,
 )
+from udehydro.training.metrics import bias, kge, kge_components, log_nse, nse, rmse, sqrt_nse
 
 METRICS = [nse, kge, log_nse, sqrt_nse, bias, rmse]
 LOSSES = [NSE(), SqrtNSE(), LogNSE(), KGE(), Combined((NSE(), 0.5), (LogNSE(), 0.5))]

@@ -13,7 +13,7 @@ from udehydro import Balance, Forcing, simulate
 from udehydro.models import exphydro, exphydro_mended
 from udehydro.simulate import pose
 from udehydro.solvers import BACKWARD_EULER, HEUN, RK4, SDIRK2, AllAtOnce, Stepping
-from udehydro.training.losses import nse
+from udehydro.training.metrics import nse
 
 NAMES = {"f": "f", "smax": "Smax", "qmax": "Qmax", "ddf": "Df", "tmax": "Tmax", "tmin": "Tmin"}
 COLUMNS = {"prcp": "prcp(mm/day)", "temp": "tmean(c)", "dayl": "dayl(h)"}

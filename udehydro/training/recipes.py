@@ -23,9 +23,10 @@ from udehydro.simulate import simulate
 from udehydro.simulation import Simulation
 from udehydro.solvers import Solver
 from udehydro.structure import Range, Structure
-from udehydro.training.fit import FitResult, Stage, fit
+from udehydro.training.fit import FitResult, fit
 from udehydro.training.losses import Loss
 from udehydro.training.members import take
+from udehydro.training.stage import Stage
 from udehydro.training.teach import standardise, teach
 
 VALID_SHARE = 0.2
