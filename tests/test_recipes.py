@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from udehydro import Balance, ConfigError, Forcing, NeuralLaw, Positive, simulate
+from udehydro import Balance, ConfigError, DataError, Forcing, NeuralLaw, Positive, StructureError, simulate
 from udehydro.models import exphydro_mended
 from udehydro.solvers import BACKWARD_EULER, AllAtOnce, Stepping
 from udehydro.training import nse
@@ -126,3 +126,15 @@ def test_an_unknown_flux_is_named(planted):
 def test_no_test_period_overlaps_what_is_learned_from(test):
     with pytest.raises(ConfigError, match="overlaps the training period"):
         Periods.of(("1980-10-01", "1990-09-30"), test)
+
+
+def test_what_is_handed_over_by_mistake_is_named(planted):
+    forcing, truth, periods, _ = planted
+    with pytest.raises(ConfigError, match="takes a Structure such as exphydro, not a Balance"):
+        calibrate(Balance(exphydro_mended), forcing, truth, periods, **QUICK)
+    with pytest.raises(DataError, match=r"give \(time, basin\)"):
+        calibrate(exphydro_mended, forcing, truth[:, 0], periods, **QUICK)
+    with pytest.raises(StructureError, match="A Structure cannot be simulated, a Balance can"):
+        simulate(exphydro_mended, forcing)
+    with pytest.raises(DataError, match="make a Forcing of it"):
+        simulate(Balance(exphydro_mended), {"prcp": truth})

@@ -423,3 +423,8 @@ def test_a_network_cannot_be_the_formula_of_another(output):
     once = Balance(exphydro_mended, et=NeuralLaw("soil", output=output)).structure
     with pytest.raises(StructureError, match="et.*plain formula"):
         Balance(once, et=NeuralLaw("soil", output=Multiplier()))
+
+
+def test_a_group_and_its_member_cannot_both_get_a_law():
+    with pytest.raises(StructureError, match="'discharge' and its member 'baseflow' both get a law"):
+        Balance(exphydro, baseflow=NeuralLaw("soil"), discharge=NeuralLaw("soil"))

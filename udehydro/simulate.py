@@ -72,6 +72,12 @@ def simulate(
 
 def pose(model: Balance, forcing: Forcing, theta: Mapping[str, Tensor | float] | None = None) -> Problem:
     """Bind a model to forcing and parameters: shapes checked and aligned, store-free terms evaluated for all times."""
+    if not isinstance(model, Balance):
+        raise StructureError(f"A {type(model).__name__} cannot be simulated, a Balance can: Balance(structure).")
+    if not isinstance(forcing, Forcing):
+        raise DataError(
+            f"The forcing is a {type(forcing).__name__}; make a Forcing of it: Forcing.from_dataset(dataset, names)."
+        )
     given = forcing.tensors(model.forcing_names)
     for name in model.forcing_names:
         unit, wanted = forcing.units.get(name, ""), model.structure.forcings[name]

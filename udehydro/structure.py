@@ -281,6 +281,9 @@ def _check_outputs(structure: Structure, name: str, law: Law) -> None:
 def _merge(structure: Structure, group: str, law: Law) -> Structure:
     """Replace a group of parallel fluxes by one flux with the group's name."""
     members = [structure.flux(m) for m in structure.groups[group]]
+    for m in members:
+        if m.formula is not None:
+            raise StructureError(f"'{group}' and its member '{m.name}' both get a law: give one to either of them.")
     ends = {(m.source, m.sink) for m in members}
     if len(ends) != 1:
         joined = ", ".join(f"{m.name}: {m.source} -> {m.sink}" for m in members)

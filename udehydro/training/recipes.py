@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from udehydro.balance import Balance
-from udehydro.errors import ConfigError
+from udehydro.errors import ConfigError, DataError
 from udehydro.forcing import Forcing
 from udehydro.laws.neural import Multiplier, NeuralLaw
 from udehydro.parameters import Calibrated
@@ -134,6 +134,9 @@ def calibrate(
         optima.
     steps, refit_steps : evaluations of loss and gradient, before and after the choice.
     """
+    if not isinstance(structure, Structure):
+        raise ConfigError(f"calibrate takes a Structure such as exphydro, not a {type(structure).__name__}.")
+    observed = _observed(observed, forcing)
     basins, count = forcing.basins or ("basin",), observed.shape[-1]
     device = forcing.like.device
     model = Balance(structure).to(device)
@@ -212,6 +215,7 @@ def hybridise(
     steps : evaluations of loss and gradient, a fifth by Adam, the others by L-BFGS.
     refit_all : refit every seed, not only the chosen ones, and return them as ``candidates`` (for spreads over seeds).
     """
+    observed = _observed(observed, forcing)
     count = observed.shape[-1]
     total = seeds * count
     structure = formula.model.structure
@@ -254,6 +258,18 @@ def hybridise(
         model, parameters = take(model, best), take(parameters, best)
     seconds = result.seconds + refit.seconds
     return Trained(model, parameters, formula.basins, chosen, result.history, refit.history, candidates, None, seconds)
+
+
+def _observed(observed, forcing: Forcing) -> Tensor:
+    """Observed flow as a tensor (T, basins) beside the forcing."""
+    if not isinstance(observed, Tensor):
+        observed = torch.as_tensor(getattr(observed, "values", observed))
+    observed = observed.to(dtype=forcing.like.dtype, device=forcing.like.device)
+    if observed.shape != forcing.like.shape:
+        raise DataError(
+            f"observed has shape {tuple(observed.shape)}, the forcing {tuple(forcing.like.shape)}: give (time, basin)."
+        )
+    return observed
 
 
 def _members(observed: Tensor, starts: int) -> Tensor:
