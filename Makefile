@@ -35,7 +35,8 @@ format: $(VENV)/.ruff ## Repair style and format in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# An empty MPLBACKEND lets the kernel choose the inline one, which keeps the figures in the notebook.
+# An empty MPLBACKEND lets the kernel choose the inline one, which keeps the figures in the notebook. When each cell
+# ran is taken out again. To renew the notebooks stored beside the scripts: cp out/notebooks/*.ipynb examples/
 notebook: $(VENV)/.dev ## Execute every example as a notebook; they are written to out/notebooks
 	@mkdir -p out/notebooks
 	@set -e; found=; for script in examples/[0-9]*.py; do \
@@ -43,6 +44,8 @@ notebook: $(VENV)/.dev ## Execute every example as a notebook; they are written 
 	  echo "$$script"; name=$$(basename "$$script" .py); \
 	  MPLBACKEND= $(BIN)/jupytext --quiet --to ipynb --set-kernel python3 --run-path examples --execute \
 	    --output "out/notebooks/$$name.ipynb" "$$script"; \
+	  $(BIN)/jupyter nbconvert --log-level WARN --to notebook --inplace --ClearMetadataPreprocessor.enabled=True \
+	    --ClearMetadataPreprocessor.clear_notebook_metadata=False "out/notebooks/$$name.ipynb"; \
 	done; test -n "$$found" || { echo "notebook: no examples/[0-9]*.py to execute" >&2; exit 1; }
 
 benchmark: $(VENV)/.dev ## Run every script in examples/benchmarks
