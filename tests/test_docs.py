@@ -14,8 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
 EXECUTED = ("README.md", "docs/concepts.md", "docs/extending.md", "docs/models.md")
 PACKAGES = ("", ".laws", ".models", ".parameters", ".solvers", ".training", ".data", ".experiment", ".plot")
-PENDING = "benchmarks.md"
-"""Linked to, and written with the first measured numbers."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -63,8 +61,6 @@ def test_links_lead_somewhere(page):
             continue
         name, _, anchor = link.partition("#")
         target = (ROOT / page).parent / name if name else ROOT / page
-        if target.name == PENDING and not target.exists():
-            continue
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
 
