@@ -95,12 +95,9 @@ class Balance(nn.Module):
 
         ``forcing`` has shapes (T, ...), in the order of :attr:`forcing_names`; the result is what :meth:`fluxes` takes.
         """
-        values = [None] * self._slot_count
-        stores, given, parameters = self._first
-        values[stores : stores + given] = forcing
-        values[stores + given : stores + given + parameters] = theta
+        values = self._filled((), forcing, theta)
         _run(self._driven, values)
-        start = stores + given + parameters
+        start = sum(self._first)
         return (*forcing, *values[start : start + self._driven_count])
 
     def fluxes(
@@ -126,14 +123,19 @@ class Balance(nn.Module):
         return named
 
     def _evaluate(self, stores: Sequence[Tensor], forcing: Sequence[Tensor], theta: Sequence[Tensor]) -> list:
+        values = self._filled(stores, forcing, theta)
+        _run(self._steps, values)
+        return values
+
+    def _filled(self, stores: Sequence[Tensor], forcing: Sequence[Tensor], theta: Sequence[Tensor]) -> list:
+        """Slots with what is given put in: stores, forcings, parameters, driven terms where ``forcing`` has them."""
         values = [None] * self._slot_count
         n, given, parameters = self._first
-        values[:n] = stores
+        values[: len(stores)] = stores
         values[n : n + given] = forcing[:given]
         values[n + given : n + given + parameters] = theta
         start = n + given + parameters
-        values[start : start + self._driven_count] = forcing[given:]
-        _run(self._steps, values)
+        values[start : start + len(forcing) - given] = forcing[given:]
         return values
 
     def tendency(self, rates: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -160,7 +160,7 @@ class Perceptron(nn.Module):
 class _Network(nn.Module):
     """What neural laws share: named inputs, their stored scales, a perceptron."""
 
-    def __init__(self, inputs, outputs, hidden, scale, members, increasing=(), decreasing=()):
+    def __init__(self, inputs, outputs, hidden, scale, members, seed, increasing=(), decreasing=()):
         super().__init__()
         if not inputs:
             raise StructureError("A neural law needs at least one input name, e.g. NeuralLaw('soil', 'temp').")
@@ -170,6 +170,8 @@ class _Network(nn.Module):
         self.inputs = tuple(inputs)
         signs = [(n in increasing) - (n in decreasing) for n in inputs]
         self.net = Perceptron(len(inputs), outputs, hidden, members, signs if any(signs) else ())
+        if seed is not None:
+            self.net.reset(torch.Generator(device="cpu").manual_seed(seed))
         lead = () if members is None else (members, 1)
         zeros = torch.zeros(*lead, len(inputs), dtype=torch.float64, device="cpu")
         self.register_buffer("centre", zeros)
@@ -223,12 +225,10 @@ class NeuralLaw(_Network):
         members: int | None = None,
         seed: int | None = None,
     ):
-        super().__init__(inputs, 1, hidden, scale, members, increasing, decreasing)
+        super().__init__(inputs, 1, hidden, scale, members, seed, increasing, decreasing)
         self.output = output or Positive()
         self.tau = (1.0 if self.output.limited else None) if tau == "auto" else tau
         self.reads = (*self.inputs, *self.output.reads, *((SOURCE,) if self.tau else ()))
-        if seed is not None:
-            self.net.reset(torch.Generator(device="cpu").manual_seed(seed))
         if isinstance(self.output, Multiplier):
             self.net.zero_output()
 
@@ -250,11 +250,9 @@ class SharedNetwork(_Network):
     """
 
     def __init__(self, *inputs: str, outputs: Sequence[str], hidden=(32, 32), scale=None, members=None, seed=None):
-        super().__init__(inputs, len(outputs), hidden, scale, members)
+        super().__init__(inputs, len(outputs), hidden, scale, members, seed)
         self.outputs = tuple(outputs)
         self.reads = self.inputs
-        if seed is not None:
-            self.net.reset(torch.Generator(device="cpu").manual_seed(seed))
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         return self.latent(*values).unbind(-1)

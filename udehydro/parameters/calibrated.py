@@ -88,12 +88,20 @@ class Calibrated(nn.Module):
         return getattr(self, f"held_{name}")
 
     @torch.no_grad()
-    def scatter(self, generator: torch.Generator, keep_first: bool = True, within: float = 0.9) -> None:
-        """Spread members over their ranges: the first keeps its start, the others are uniform in the middle share."""
+    def scatter(
+        self, generator: torch.Generator, keep_first: bool = True, *, margin: float = 0.05, alike: int = 1
+    ) -> None:
+        """Spread members over their ranges, uniformly but for a share ``margin`` at both ends.
+
+        ``alike`` members in a row (the basins of one start) get the same values; the first of these rows keeps its own.
+        """
         for raw in self.free.values():
-            u = torch.rand(raw.shape, generator=generator, dtype=raw.dtype, device=generator.device).to(raw.device)
-            drawn = torch.logit(0.5 + within * (u - 0.5))
-            raw.copy_(torch.cat([raw[:1], drawn[1:]]) if keep_first and raw.ndim else drawn)
+            shape = (raw.shape[0] // alike, *raw.shape[1:]) if raw.ndim else ()
+            u = torch.rand(shape, generator=generator, dtype=raw.dtype, device=generator.device)
+            drawn = torch.logit(margin + (1.0 - 2.0 * margin) * u).to(raw.device)
+            if raw.ndim:
+                drawn = drawn.repeat_interleave(alike, 0)
+            raw.copy_(torch.cat([raw[:alike], drawn[alike:]]) if keep_first and raw.ndim else drawn)
 
 
 def _logit(name: str, value: Tensor, range_: Range) -> Tensor:

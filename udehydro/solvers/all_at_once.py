@@ -4,8 +4,8 @@ Every step of the block is linearised around its present guess, which makes it a
 solves the chain of maps; repeat. Rates and Jacobians of all steps and batch elements are evaluated together, so the
 overhead of Python no longer grows with the record. After each scan, only the points whose own one-step residual did not
 fall are damped: the first unconverged step is then a damped one-step Newton, so the converged front always advances.
-A block that does not converge is
-halved, and at last stepped sequentially. The numbers are those of :class:`Stepping`, to its tolerance.
+A block that does not converge is halved, and at last stepped sequentially. The numbers are those of :class:`Stepping`,
+to its tolerance.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class AllAtOnce:
                 return block.commit(point, march, self.stepping, report)
             if not bool(point.finite()):
                 return False
-            previous, point = point, block.evaluate(block.update(point, report)[0])
+            previous, point = point, block.evaluate(block.update(point, report))
         return False
 
 
@@ -184,22 +184,26 @@ class _Block:
         """State at the start of every step (S, n, *batch): the last stage of the step before."""
         return torch.cat([self.y.unsqueeze(1), states[-1][:, :-1]], dim=1)
 
-    def residuals(self, states: list[Tensor], slopes: list[Tensor], before: Tensor) -> list[Tensor]:
-        out = []
-        for i, row in enumerate(self.tableau.a):
-            known = before
-            for j in range(i + 1):
-                if row[j]:
-                    known = known + (self.h * row[j]) * slopes[j]
-            out.append(states[i] - known)
-        return out
+    def residual(self, i: int, state: Tensor, slopes: list[Tensor], before: Tensor, at=slice(None)) -> Tensor:
+        """One-step residual of stage ``i`` at some steps; ``slopes`` of the stages up to ``i`` are those steps'."""
+        row, h = self.tableau.a[i], self.h[at]
+        known = before[:, at]
+        for j in range(i + 1):
+            if row[j]:
+                known = known + (h * row[j]) * slopes[j]
+        return state - known
+
+    def residuals(self, states: list[Tensor], slopes: list[Tensor]) -> list[Tensor]:
+        """One-step residuals of all stages, each from the state before its step."""
+        before = self.before(states)
+        return [self.residual(i, state, slopes, before) for i, state in enumerate(states)]
 
     def evaluate(self, states: list[Tensor]) -> _Iterate:
         pairs = [newton.rates_and_jacobian(self.problem.model, self.point, y) for y in states]
         slopes, jacobians = [p[0] for p in pairs], [p[1] for p in pairs]
-        return _Iterate(states, slopes, jacobians, self.residuals(states, slopes, self.before(states)))
+        return _Iterate(states, slopes, jacobians, self.residuals(states, slopes))
 
-    def update(self, point: _Iterate, report: SolverReport) -> tuple[list[Tensor], list[Tensor]]:
+    def update(self, point: _Iterate, report: SolverReport) -> list[Tensor]:
         """Stages after one undamped Newton step on the whole block."""
         n_stores = len(self.y)
         eye = torch.eye(n_stores, dtype=self.y.dtype, device=self.y.device)
@@ -217,8 +221,9 @@ class _Block:
         report.pivots.append(pivot)
         d = forward_scan(maps[-1][:, :n_stores], maps[-1][:, n_stores])
         before = torch.cat([torch.zeros_like(d[:, :1]), d[:, :-1]], dim=1)
-        steps = [product(m[:, :n_stores], before) + m[:, n_stores] for m in maps]
-        return [y + step for y, step in zip(point.states, steps, strict=True)], steps
+        return [
+            y + (product(m[:, :n_stores], before) + m[:, n_stores]) for y, m in zip(point.states, maps, strict=True)
+        ]
 
     def damp(self, previous: _Iterate | None, point: _Iterate) -> None:
         """Backtrack, in place, the points of the new iterate whose own residual did not fall; stage by stage."""
@@ -227,21 +232,11 @@ class _Block:
         for i in range(self.stages):
             # earlier stages may have been damped, and the state before a step too: judge against the present ones
             before = self.before(point.states)
-            old = self._stage_residual(i, point, previous.states[i], previous.slopes[i], before)
-            new = self._stage_residual(i, point, point.states[i], point.slopes[i], before)
+            earlier = point.slopes[:i]
+            old = self.residual(i, previous.states[i], [*earlier, previous.slopes[i]], before)
+            new = self.residual(i, point.states[i], [*earlier, point.slopes[i]], before)
             self._backtrack(i, previous, point, old.abs().sum(0), new, before)
-        for i, r in enumerate(self.residuals(point.states, point.slopes, self.before(point.states))):
-            point.residuals[i] = r
-
-    def _stage_residual(
-        self, i: int, point: _Iterate, state: Tensor, slope: Tensor, before: Tensor, at=slice(None)
-    ) -> Tensor:
-        row, h = self.tableau.a[i], self.h[at]
-        known = before[:, at] + (h * row[i]) * slope
-        for j in range(i):
-            if row[j]:
-                known = known + (h * row[j]) * point.slopes[j][:, at]
-        return state - known
+        point.residuals[:] = self.residuals(point.states, point.slopes)
 
     def _backtrack(self, i: int, previous: _Iterate, point: _Iterate, old: Tensor, new: Tensor, before: Tensor) -> None:
         size = new.abs().sum(0)
@@ -260,14 +255,14 @@ class _Block:
             where = self.problem.at(self.interval[at])
             slope, jacobian = newton.rates_and_jacobian(model, where, trial)
             point.states[i][:, at], point.slopes[i][:, at], point.jacobians[i][:, :, at] = trial, slope, jacobian
-            r = self._stage_residual(i, point, trial, slope, before, at)
+            r = self.residual(i, trial, [*(s[:, at] for s in point.slopes[:i]), slope], before, at)
             good = (r.abs().sum(0) <= (1.0 - newton.DECREASE * damping) * old[at]) | ~mask
             bad[at] = ~good
             at = at[(~good).flatten(1).any(1) if good.ndim > 1 else ~good]
 
     def commit(self, point: _Iterate, march: March, stepping: Stepping, report: SolverReport) -> bool:
         """Add the converged steps to the march, after one last Newton step of the block that needs no check."""
-        states, _ = self.update(point, report)
+        states = self.update(point, report)
         volume = 0.0
         for weight, state in zip(self.tableau.b, states, strict=True):
             volume = volume + (self.h * weight) * newton.rates(self.problem.model, self.point, state)

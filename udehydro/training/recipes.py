@@ -142,7 +142,7 @@ def calibrate(
     model = Balance(structure).to(device)
     initial = initial or dict.fromkeys(model.store_names, INITIAL)
     parameters = Calibrated.of(model, (starts * count, 1), initial=initial).to(device)
-    _scatter(parameters, starts, count, seed)
+    parameters.scatter(torch.Generator(device="cpu").manual_seed(seed), alike=count)
     options = dict(loss=loss, solver=solver, warmup_days=warmup_days, resume=resume)
     record, target = forcing.independent(starts), _members(observed, starts)
     result = fit(
@@ -275,16 +275,6 @@ def _observed(observed, forcing: Forcing) -> Tensor:
 def _members(observed: Tensor, starts: int) -> Tensor:
     """Observed (T, basins) for ``forcing.independent(starts)``: (T, starts * basins, 1)."""
     return observed.reshape(len(observed), -1).repeat(1, starts).unsqueeze(-1)
-
-
-def _scatter(parameters: Calibrated, starts: int, count: int, seed: int) -> None:
-    """Random starts for all but the first of every basin; the same for every basin, whatever the others are."""
-    generator = torch.Generator(device="cpu").manual_seed(seed)
-    with torch.no_grad():
-        for raw in parameters.free.values():
-            u = torch.rand(starts, 1, generator=generator, dtype=raw.dtype)
-            drawn = torch.logit(0.05 + 0.9 * u).repeat_interleave(count, 0).to(raw.device)
-            raw.copy_(torch.cat([raw[:count], drawn[count:]]))
 
 
 def _choose(result: FitResult, starts: int, count: int) -> tuple[list[int], list[dict]]:
