@@ -7,14 +7,28 @@ from udehydro.laws import Fraction, Head, Multiplier, NeuralLaw, Positive, Share
 from udehydro.parameters import Calibrated
 from udehydro.simulate import simulate, spin_up
 from udehydro.simulation import Simulation
-from udehydro.structure import ATMOSPHERE, OUTLET, Flux, Quantity, Range, Structure, flux, quantity
+from udehydro.structure import (
+    ATMOSPHERE,
+    GROUNDWATER,
+    OUTLET,
+    Bound,
+    Flux,
+    Quantity,
+    Range,
+    Structure,
+    bound,
+    flux,
+    quantity,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ATMOSPHERE",
+    "GROUNDWATER",
     "OUTLET",
     "Balance",
+    "Bound",
     "Calibrated",
     "ConfigError",
     "DataError",
@@ -33,6 +47,7 @@ __all__ = [
     "Structure",
     "StructureError",
     "UdehydroError",
+    "bound",
     "flux",
     "quantity",
     "simulate",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from udehydro.errors import StructureError
-from udehydro.structure import FORMULA, SOURCE, Law, Quantity, Structure, reads, suggest
+from udehydro.structure import FORMULA, SOURCE, STEP, Bound, Law, Quantity, Structure, reads, suggest
 
 
 class _Step(NamedTuple):
@@ -18,6 +18,18 @@ class _Step(NamedTuple):
     law: Law
     inputs: tuple[int | None, ...]
     outputs: tuple[int, ...]
+
+
+class Exceeded(NamedTuple):
+    """A bound that does not hold: where (``mask``, the shape of parameters and step), and how badly at worst.
+
+    ``substeps``: fewest equal parts of the step with which it holds everywhere, ``None`` where there are none.
+    """
+
+    bound: Bound
+    worst: float
+    mask: Tensor
+    substeps: int | None
 
 
 class Balance(nn.Module):
@@ -52,13 +64,14 @@ class Balance(nn.Module):
         self.flux_names = tuple(f.name for f in s.fluxes)
         self._quantities = _read_by_others(s)
         used = {n for i in (*self._quantities, *s.fluxes) for n in _everything_read(i)}
+        used |= {n for b in s.bounds for n in reads(b.law)} - {STEP}
         self.forcing_names = tuple(n for n in s.forcings if n in used)
         self.parameter_names = tuple(n for n in s.parameters if n in used)
         self._compile()
         index = {n: i for i, n in enumerate(self.store_names)}
-        self._moves = tuple((index.get(f.source), index.get(f.sink)) for f in s.fluxes)
+        self.moves = tuple((index.get(f.source), index.get(f.sink)) for f in s.fluxes)
         incidence = torch.zeros(len(s.fluxes), len(s.stores), dtype=torch.float64, device="cpu")
-        for row, (source, sink) in enumerate(self._moves):
+        for row, (source, sink) in enumerate(self.moves):
             if source is not None:
                 incidence[row, source] -= 1
             if sink is not None:
@@ -141,12 +154,32 @@ class Balance(nn.Module):
     def tendency(self, rates: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Net inflow of every store: ``rates @ incidence`` without building a matrix."""
         total: list[Tensor | None] = [None] * len(self.store_names)
-        for rate, (source, sink) in zip(rates, self._moves, strict=True):
+        for rate, (source, sink) in zip(rates, self.moves, strict=True):
             if source is not None:
                 total[source] = -rate if total[source] is None else total[source] - rate
             if sink is not None:
                 total[sink] = rate if total[sink] is None else total[sink] + rate
         return tuple(total)
+
+    @torch.no_grad()
+    def exceeded(self, theta: Sequence[Tensor], h: Tensor | float) -> list[Exceeded]:
+        """Bounds of the structure that do not hold, so that an implicit step may have several solutions or none.
+
+        Parameters
+        ----------
+        theta : parameters in the order of :attr:`parameter_names`, static or varying in time.
+        h : effective step [d], the length of a step times the diagonal entry of the tableau (1 for backward Euler); a
+            number, or a tensor that broadcasts with theta, such as (T, 1) for T intervals.
+        """
+        values = dict(zip(self.parameter_names, theta, strict=True))
+        h = torch.as_tensor(h, dtype=torch.float64)
+        found = []
+        for bound in self.structure.bounds:
+            value = torch.as_tensor(bound(values, h))
+            mask = ~(value < 1.0)  # catches a value that is not a number, too
+            if not value.is_meta and bool(mask.any()):
+                found.append(Exceeded(bound, value.max().item(), mask, bound.substeps(values, h)))
+        return found
 
     def theta(self, given: dict[str, Tensor | float] | None, like: Tensor) -> tuple[Tensor, ...]:
         """Parameters as a tuple, declared defaults where ``given`` is None.

@@ -18,11 +18,15 @@ from udehydro.errors import StructureError
 
 ATMOSPHERE = "atmosphere"
 OUTLET = "outlet"
+GROUNDWATER = "groundwater"
+"""Aquifer outside the balance: a boundary for models that exchange water with it and list it in ``boundaries``."""
 
 SOURCE = "<source>"
 """Late name a law may read: the storage its flux leaves (``None`` where the source is a boundary)."""
 FORMULA = "<formula>"
 """Late name a law may read: the value of the formula that the law replaces."""
+STEP = "h"
+"""Name under which a :class:`Bound` reads the effective step [d]."""
 
 Law = Callable[..., object]
 
@@ -117,6 +121,60 @@ def quantity(law: Law) -> Quantity:
     return Quantity(law.__name__, law, tuple(getattr(law, "outputs", (law.__name__,))))
 
 
+@dataclass(frozen=True)
+class Bound:
+    """A number that has to stay below one for an implicit step to have one solution; made with :func:`bound`.
+
+    ``law`` reads parameters and ``h``, the effective step [d]: length of the step times the diagonal entry of the
+    tableau. It grows with ``h``. ``of`` names the fluxes and quantities whose formulas it was derived from; a model
+    in which one of them has another law does not carry it.
+    """
+
+    name: str
+    law: Law
+    of: tuple[str, ...]
+
+    def __call__(self, values: Mapping[str, object], h) -> object:
+        """The number at parameters by name and effective step ``h`` [d]; elementwise."""
+        return self.law(*(h if name == STEP else values[name] for name in reads(self.law)))
+
+    def substeps(self, values: Mapping[str, object], h) -> int | None:
+        """Fewest equal parts of ``h`` that meet the bound everywhere; ``None`` where a million do not."""
+
+        def met(parts: int) -> bool:
+            return bool((self(values, h / parts) < 1.0).all())
+
+        high = 1
+        while not met(high):
+            high *= 2
+            if high > 2**20:
+                return None
+        low = high // 2
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if met(middle) else (middle, high)
+        return high
+
+    def message(self, value: float, where: str, substeps: int | None) -> str:
+        """Warning about a ``value`` of one or more at ``where`` (a basin), with the total ``substeps`` that mend it."""
+        inputs = [name for name in reads(self.law) if name != STEP]
+        remedy = f"Use substeps={substeps} or more, or change" if substeps else "No step is short enough: change"
+        said = (self.law.__doc__ or "").strip().split("\n")[0].rstrip(".")
+        return (
+            f"{where}: {self.name} is {value:.3g} and has to stay below 1{f' ({said})' if said else ''}; beyond it an "
+            f"implicit step may have several solutions, or none. {remedy} {', '.join(inputs)}."
+        )
+
+
+def bound(*of: str) -> Callable[[Law], Bound]:
+    """Declare a function of parameters and ``h`` as a bound that the formulas of the fluxes ``of`` put on the step."""
+
+    def declare(law: Law) -> Bound:
+        return Bound(law.__name__, law, of)
+
+    return declare
+
+
 class _Sum:
     """The summed laws of a group of fluxes, as one law."""
 
@@ -148,7 +206,8 @@ class Structure:
     fluxes : Flux in order of evaluation; a law may read earlier fluxes.
     quantities : Quantity in order of evaluation, before all fluxes.
     groups : name -> names of fluxes; ``discharge`` defaults to all fluxes into the outlet.
-    boundaries : nodes outside the balance beside ATMOSPHERE and OUTLET (groundwater exchange).
+    boundaries : nodes outside the balance beside ATMOSPHERE and OUTLET, e.g. GROUNDWATER.
+    bounds : Bound on parameters and step, below which an implicit step has one solution.
 
     Raises
     ------
@@ -164,6 +223,7 @@ class Structure:
     quantities: tuple[Quantity, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     boundaries: tuple[str, ...] = ()
+    bounds: tuple[Bound, ...] = ()
 
     def __post_init__(self):
         for attribute in ("stores", "forcings", "parameters"):
@@ -175,9 +235,11 @@ class Structure:
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "fluxes", tuple(self.fluxes))
         object.__setattr__(self, "quantities", tuple(self.quantities))
+        object.__setattr__(self, "bounds", tuple(self.bounds))
         _check_names(self)
         _check_graph(self)
         _check_reads(self)
+        _check_bounds(self)
 
     def __deepcopy__(self, memo) -> Structure:
         """A copy with laws of its own; the read-only mappings cannot be copied and need not be."""
@@ -205,6 +267,7 @@ class Structure:
             self,
             fluxes=tuple(f for f in self.fluxes if f.name not in names),
             groups={g: m for g, m in groups.items() if m},
+            bounds=_bounds_without(self, names),
         )
 
     def given(self, name: str, unit: str) -> Structure:
@@ -212,7 +275,8 @@ class Structure:
         if name not in [q.name for q in self.quantities]:
             raise StructureError(f"'{name}' is no quantity.{suggest(name, [q.name for q in self.quantities])}")
         kept = tuple(q for q in self.quantities if q.name != name)
-        return replace(self, quantities=kept, forcings={**self.forcings, name: unit})
+        forcings = {**self.forcings, name: unit}
+        return replace(self, quantities=kept, forcings=forcings, bounds=_bounds_without(self, (name,)))
 
     def replace(self, **laws: Law) -> Structure:
         """The same graph with other laws.
@@ -254,11 +318,11 @@ def _swap(structure: Structure, name: str, law: Law) -> Structure:
     if name in [q.name for q in structure.quantities]:
         _check_outputs(structure, name, law)
         swapped = tuple(replace(q, law=law, formula=q.law) if q.name == name else q for q in structure.quantities)
-        return _unchecked(structure, quantities=swapped)
+        return _unchecked(structure, quantities=swapped, bounds=_bounds_without(structure, (name,)))
     names = [f.name for f in structure.fluxes]
     if name in names:
         swapped = tuple(replace(f, law=law, formula=f.law) if f.name == name else f for f in structure.fluxes)
-        return _unchecked(structure, fluxes=swapped)
+        return _unchecked(structure, fluxes=swapped, bounds=_bounds_without(structure, (name,)))
     if name in structure.groups:
         return _merge(structure, name, law)
     known = names + [q.name for q in structure.quantities] + list(structure.groups)
@@ -310,7 +374,13 @@ def _merge(structure: Structure, group: str, law: Law) -> Structure:
     for other, names in structure.groups.items():
         if other != group:
             groups[other] = tuple(dict.fromkeys(group if n in member_names else n for n in names))
-    return _unchecked(structure, fluxes=tuple(fluxes), groups=groups)
+    bounds = _bounds_without(structure, member_names)
+    return _unchecked(structure, fluxes=tuple(fluxes), groups=groups, bounds=bounds)
+
+
+def _bounds_without(structure: Structure, changed: Iterable[str]) -> tuple[Bound, ...]:
+    """The bounds that hold whatever the laws of ``changed`` are."""
+    return tuple(b for b in structure.bounds if not set(changed) & set(b.of))
 
 
 def _unchecked(structure: Structure, **changes) -> Structure:
@@ -330,6 +400,8 @@ def _check_names(s: Structure) -> None:
         *((f.name, "flux") for f in s.fluxes),
         *((n, "group") for n in s.groups),
         *((n, "boundary") for n in (ATMOSPHERE, OUTLET, *s.boundaries)),
+        *((b.name, "bound") for b in s.bounds),
+        *((STEP, "step of its bounds") for _ in s.bounds[:1]),
     ]
     seen: dict[str, str] = {}
     for name, kind in everything:
@@ -381,3 +453,19 @@ def _check_reads(s: Structure) -> None:
                 raise StructureError(f"{label} reads {late[name]} '{name}', which is evaluated later: reorder them.")
             raise StructureError(f"{label} reads unknown name '{name}'.{suggest(name, known)}")
         known.extend(outputs)
+
+
+def _check_bounds(s: Structure) -> None:
+    known = [f.name for f in s.fluxes] + [q.name for q in s.quantities]
+    for b in s.bounds:
+        for name in b.of:
+            if name not in known:
+                raise StructureError(
+                    f"Bound '{b.name}' is about unknown flux or quantity '{name}'.{suggest(name, known)}"
+                )
+        for name in reads(b.law):
+            if name != STEP and name not in s.parameters:
+                raise StructureError(
+                    f"Bound '{b.name}' reads '{name}'; it may read parameters and '{STEP}', the step in days."
+                    f"{suggest(name, s.parameters)}"
+                )

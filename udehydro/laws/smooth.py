@@ -35,3 +35,13 @@ def saturation(storage: Tensor, capacity: Tensor | float) -> Tensor:
     The constant continuation keeps the slope from turning negative where iterates leave the physical range.
     """
     return (storage / capacity).clamp(0.0, 1.0)
+
+
+def power(base: Tensor, exponent: Tensor | float) -> Tensor:
+    """``max(base, 0) ** exponent``, zero with zero derivatives for ``base <= 0``, whatever the exponent.
+
+    An exponent below one has a slope that grows without bound towards zero: cap such a flux with :func:`limiter`.
+    """
+    positive = base > 0
+    # the inner choice keeps a slope that is not finite, at zero, out of the derivative of the outer one
+    return torch.where(positive, torch.where(positive, base, 1.0) ** exponent, 0.0)
