@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from udehydro import Balance, Forcing, Fraction, Multiplier, NeuralLaw, Positive, SolverError, simulate
-from udehydro.models import exphydro, exphydro_mended, linear, m50, m100
+from udehydro.models import exphydro, exphydro_mended, gr4j, hbv, linear, m50, m100
 from udehydro.solvers import (
     BACKWARD_EULER,
     EXPLICIT_EULER,
@@ -34,7 +34,7 @@ SCALE = {"snow": (20.0, 30.0), "soil": (200.0, 120.0), "storage": (50.0, 30.0), 
 def weather(
     days: int = 20, basins: int = 2, seed: int = 0, hours=24.0, rain: float = 8.0, warm: float = 2.0
 ) -> Forcing:
-    """Rain pulses on two days of five, temperature that swings through freezing, day length.
+    """Rain pulses on two days of five, temperature that swings through freezing, day length, PET that follows both.
 
     ``hours`` is the length of an interval, one number or one per interval; ``rain`` the mean depth of a pulse in mm/d.
     """
@@ -46,7 +46,8 @@ def weather(
     length = np.broadcast_to(np.asarray(hours, float), (days,)) * 3600e9
     start = np.datetime64("2001-11-25", "ns")
     edges = start + np.concatenate([[0], np.cumsum(length)]).astype("int64").astype("timedelta64[ns]")
-    values = {"prcp": pulses, "temp": temp, "dayl": dayl}
+    pet = 0.1 * dayl * np.exp(0.08 * temp)
+    values = {"prcp": pulses, "temp": temp, "dayl": dayl, "pet": pet}
     values = {n: torch.as_tensor(v, dtype=torch.float64) for n, v in values.items()}
     return Forcing(values, UNITS, edges, tuple(f"b{i}" for i in range(basins)))
 
@@ -143,6 +144,42 @@ MODELS = (
     Case("exphydro_mended", _swapped(exphydro_mended), _THETA, _START, _CAPACITY),
     Case("m50", _whole(m50), _THETA, _START, _CAPACITY, neural=True),
     Case("m100", _whole(m100), _THETA, _START, _CAPACITY, neural=True),
+    Case(
+        "hbv",
+        _swapped(hbv),
+        {
+            "beta": (2.0, 1.2),
+            "fc": (200.0, 120.0),
+            "k0": (0.4, 0.15),
+            "k1": (0.15, 0.3),
+            "k2": (0.02, 0.1),
+            "lp": (0.8, 0.5),
+            "perc": (1.5, 0.4),
+            "uzl": (6.0, 25.0),
+            "tt": (0.3, -0.6),
+            "cfmax": (2.5, 1.2),
+            "cfr": (0.08, 0.05),
+            "cwh": (0.1, 0.18),
+            "betaet": (1.6, 0.7),
+            "c": (0.2, 0.05),
+        },
+        {
+            "snow": (12.0, 0.0),
+            "meltwater": (0.6, 0.0),
+            "soil": (150.0, 118.0),
+            "upper": (9.0, 3.0),
+            "lower": (20.0, 45.0),
+        },
+        {"snow": 100.0, "meltwater": 20.0, "soil": 200.0, "upper": 60.0, "lower": 60.0},
+    ),
+    Case(
+        "gr4j",
+        _swapped(gr4j),
+        {"x1": (320.0, 150.0), "x2": (-1.5, 0.8), "x3": (70.0, 40.0), "x4": (4.0, 6.5)},
+        {n: (3.0 - 0.2 * i, 0.3 * i) for i, n in enumerate(gr4j.stores)}
+        | {"production": (210.0, 60.0), "routing": (38.0, 25.0)},
+        {n: 20.0 for n in gr4j.stores} | {"production": 320.0, "routing": 70.0},
+    ),
 )
 
 LAWS = (
@@ -231,8 +268,8 @@ TORCHDIFFEQ = (
 
 ALL_AT_ONCE = (
     AllAtOnce(),
-    AllAtOnce(Stepping(BACKWARD_EULER, substeps=2), block=5),
-    AllAtOnce(Stepping(SDIRK2, undershoot="split"), block=4),
+    AllAtOnce(BACKWARD_EULER, substeps=2, block=5),
+    AllAtOnce(SDIRK2, undershoot="split", block=4),
 )
 
 SOLVERS = (*STEPPING, *ALL_AT_ONCE, *TORCHDIFFEQ)
@@ -246,7 +283,7 @@ def name_of(item) -> str:
     if isinstance(item, Torchdiffeq):
         return f"torchdiffeq {item.method}, {item.span}{', adjoint' if item.adjoint else ''}"
     if isinstance(item, AllAtOnce):
-        return f"all at once, {name_of(item.stepping)}"
+        return f"all at once, {item.tableau.name}"
     return item.name
 
 
