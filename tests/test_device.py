@@ -17,9 +17,9 @@ from torch.utils._pytree import tree_leaves
 from udehydro import Balance, Calibrated, NeuralLaw, Positive, Range, simulate
 from udehydro.models import exphydro_mended, linear, m100
 from udehydro.simulate import pose
-from udehydro.solvers import BACKWARD_EULER, HEUN, RK4, SDIRK2, AllAtOnce, Stepping, Torchdiffeq, newton
+from udehydro.solvers import BACKWARD_EULER, HEUN, RK4, SDIRK2, AllAtOnce, SolverReport, Stepping, Torchdiffeq, newton
+from udehydro.solvers.adjoint import attach
 from udehydro.solvers.march import March
-from udehydro.solvers.replay import replay_adjoint
 from udehydro.training import losses
 
 LOSSES = [losses.NSE(), losses.SqrtNSE(), losses.LogNSE(), losses.KGE()]
@@ -183,14 +183,14 @@ class TestMeta:
     @pytest.mark.parametrize("case", CASES, ids=name_of)
     def test_replay_and_its_backward_pass(self, case, tableau):
         model, problem, state = self.pose(case)
-        march = March(state[:, 0], 4)
-        stages = sum(1 for i, row in enumerate(tableau.a) if row[i])
+        march = March(state[:, 0], 4, len(model.flux_names))
+        stages = tableau.stages if tableau.implicit else 0
         for k in range(4):
             volume = torch.empty(len(model.flux_names), 2, device="meta")
             h = problem.days[k]
             march.append(k, [(h, state[:, k], (state[:, k],) * stages, volume)], state[:, k])
         start = state[:, 0].movedim(0, -1).clone().requires_grad_()
-        storage, volume = replay_adjoint(problem, tableau, march.finish(), start)
+        storage, volume = attach(problem, tableau, march, start, SolverReport("meta"))
         assert storage.shape == (5, 2, len(state)) and volume.shape == (4, 2, len(model.flux_names))
         (storage.sum() + volume.sum()).backward()
         assert start.grad.is_meta

@@ -6,13 +6,13 @@ import torch
 
 from udehydro import Balance, ConfigError, DataError, Forcing, NeuralLaw, Positive, StructureError, simulate
 from udehydro.models import exphydro_mended
-from udehydro.solvers import BACKWARD_EULER, AllAtOnce, Stepping
+from udehydro.solvers import BACKWARD_EULER, AllAtOnce
 from udehydro.training import nse
 from udehydro.training.recipes import Periods, calibrate, hybridise
 
 DAYS = 3 * 365
 TRUTH = {"f": 0.03, "smax": 250.0, "qmax": 15.0, "ddf": 3.0, "tmax": 0.5, "tmin": -0.5}
-QUICK = {"warmup_days": 200, "progress": False, "solver": AllAtOnce(Stepping(BACKWARD_EULER))}
+QUICK = {"warmup_days": 200, "progress": False, "solver": AllAtOnce(BACKWARD_EULER)}
 BUDGET = {"starts": 2, "steps": 15, "refit_steps": 5}
 
 

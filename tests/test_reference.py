@@ -70,14 +70,14 @@ def test_two_steps_of_heun(shared):
 def test_all_at_once(shared):
     """SDIRK2 over 30 years, solved in blocks; the numbers are those of stepping."""
     basin = Basin(shared)
-    simulation = basin.run(AllAtOnce(Stepping(SDIRK2)))
+    simulation = basin.run(AllAtOnce(SDIRK2))
     assert basin.scores(simulation.discharge) == pytest.approx((0.8007, 0.7803), abs=CLOSE)
     assert bool((simulation.max_balance_error() <= simulation.balance_tolerance()).all())
 
 
 def test_all_at_once_backward_euler(shared):
     basin = Basin(shared)
-    simulation = basin.run(AllAtOnce(Stepping(BACKWARD_EULER)))
+    simulation = basin.run(AllAtOnce(BACKWARD_EULER))
     assert basin.scores(simulation.discharge) == pytest.approx((0.7965, 0.7849), abs=CLOSE)
 
 
@@ -87,7 +87,7 @@ def test_convergence_of_sdirk2(shared):
     What published codes report, the rate at the start of each day, is another number than the daily mean.
     """
     basin = Basin(shared)
-    run = {n: basin.run(AllAtOnce(Stepping(SDIRK2, substeps=n))) for n in (1, 2, 8)}
+    run = {n: basin.run(AllAtOnce(SDIRK2, substeps=n)) for n in (1, 2, 8)}
     converged = run[8]
     assert basin.scores(converged.discharge) == pytest.approx((0.8006, 0.7807), abs=CLOSE)
     problem = pose(converged.model, basin.forcing, basin.theta)
@@ -147,12 +147,12 @@ def test_published_soil_store_falls_below_zero_and_the_mended_does_not(shared):
 def test_the_published_leak_in_the_record(shared):
     """With published initial storages, over 30 years and all basins: nine go below zero, to about -0.9 mm."""
     basin = Basin(shared, all_basins(shared))
-    published = basin.run(AllAtOnce(Stepping(BACKWARD_EULER)))
+    published = basin.run(AllAtOnce(BACKWARD_EULER))
     lowest = published.store("soil").amin(0)
     assert -1.0 <= lowest.min().item() <= -0.7
     assert 5 <= int((lowest < -1e-9).sum()) <= 15
     assert bool((published.max_balance_error() <= published.balance_tolerance()).all())
     start = {n: v.clamp_min(0.0) for n, v in basin.storage0.items()}
-    mended = basin.run(AllAtOnce(Stepping(BACKWARD_EULER)), exphydro_mended, storage0=start)
+    mended = basin.run(AllAtOnce(BACKWARD_EULER), exphydro_mended, storage0=start)
     assert mended.storage.min().item() >= -1e-9
     assert bool((mended.max_balance_error() <= mended.balance_tolerance()).all())

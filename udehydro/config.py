@@ -18,7 +18,7 @@ from udehydro.training.losses import KGE, NSE, LogNSE, Loss, SqrtNSE
 STRUCTURES: dict[str, Structure] = {n: s for n in models.__all__ if isinstance(s := getattr(models, n), Structure)}
 LOSSES: dict[str, Loss] = {"nse": NSE(), "kge": KGE(), "sqrt_nse": SqrtNSE(), "log_nse": LogNSE()}
 SCHEMES = {"sdirk2": SDIRK2, "backward_euler": BACKWARD_EULER}
-SOLVERS: dict[str, Callable[[Stepping], Solver]] = {"all_at_once": AllAtOnce, "stepping": lambda stepping: stepping}
+SOLVERS: dict[str, Callable[..., Solver]] = {"all_at_once": AllAtOnce, "stepping": Stepping}
 DEMO = "demo:fulda"
 """Name under which the shipped demonstration data are read."""
 
@@ -143,7 +143,7 @@ class Experiment:
         return replace(self, **changes)
 
     def make_solver(self) -> Solver:
-        return SOLVERS[self.solver](Stepping(SCHEMES[self.scheme], substeps=self.substeps))
+        return SOLVERS[self.solver](SCHEMES[self.scheme], substeps=self.substeps)
 
 
 def _check_neural(e: Experiment) -> None:

@@ -15,12 +15,12 @@ from udehydro.training import nse
 BASIN = "01013500"
 PERIODS = {"WY1981-2000": ("1980-10-01", "2000-09-30"), "WY2001-2010": ("2000-10-01", "2010-09-30")}
 SCHEMES = [
-    ("SDIRK2, 1 step a day", AllAtOnce(Stepping(SDIRK2))),
-    ("SDIRK2, 2 steps", AllAtOnce(Stepping(SDIRK2, substeps=2))),
-    ("SDIRK2, 8 steps", AllAtOnce(Stepping(SDIRK2, substeps=8))),
-    ("SDIRK2, 32 steps", AllAtOnce(Stepping(SDIRK2, substeps=32))),
-    ("backward Euler, 1 step a day", AllAtOnce(Stepping(BACKWARD_EULER))),
-    ("backward Euler, 32 steps", AllAtOnce(Stepping(BACKWARD_EULER, substeps=32))),
+    ("SDIRK2, 1 step a day", AllAtOnce(SDIRK2)),
+    ("SDIRK2, 2 steps", AllAtOnce(SDIRK2, substeps=2)),
+    ("SDIRK2, 8 steps", AllAtOnce(SDIRK2, substeps=8)),
+    ("SDIRK2, 32 steps", AllAtOnce(SDIRK2, substeps=32)),
+    ("backward Euler, 1 step a day", AllAtOnce(BACKWARD_EULER)),
+    ("backward Euler, 32 steps", AllAtOnce(BACKWARD_EULER, substeps=32)),
     ("Heun, 8 steps", Stepping(HEUN, substeps=8)),
 ]
 

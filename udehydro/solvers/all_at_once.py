@@ -1,275 +1,391 @@
-"""All steps of a block at once: Newton on the whole block, the linear recurrence solved by a scan.
+"""All steps of a block at once: Newton on the whole block, the linear recurrence solved by a sweep.
 
-Every step of the block is linearised around its present guess, which makes it an affine map of the step before; a scan
-solves the chain of maps; repeat. Rates and Jacobians of all steps and batch elements are evaluated together, so the
-overhead of Python no longer grows with the record. After each scan, only the points whose own one-step residual did not
-fall are damped: the first unconverged step is then a damped one-step Newton, so the converged front always advances.
-A block that does not converge is halved, and at last stepped sequentially. The numbers are those of :class:`Stepping`,
-to its tolerance.
+Every step of the block is linearised around its present guess, which makes it an affine map of the step before; a sweep
+along the chain of maps solves them all; repeat. Rates and Jacobians of all steps and batch elements are evaluated
+together, so the overhead of Python no longer grows with the record. After each sweep, only the points whose own
+one-step residual did not fall are damped: the first unconverged step is then a damped one-step Newton, so the converged
+front always advances. Steps behind the front and batch elements that are done leave the iteration. Elements that do not
+converge are solved again in blocks of half the length, and at last stepped sequentially with sub-steps. The numbers are
+those of :class:`Stepping`, to its tolerance.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import KW_ONLY, dataclass, field, fields
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from udehydro.errors import ConfigError
-from udehydro.solvers import newton
-from udehydro.solvers.march import March
+from udehydro.solvers import chain, newton
+from udehydro.solvers.march import March, Segment, Steps, evaluation_points, join
+from udehydro.solvers.one_step import NEGATIVE, Cuts, OneStep
 from udehydro.solvers.problem import Problem, SolverReport
-from udehydro.solvers.scan import forward_scan, product
-from udehydro.solvers.stepping import NEGATIVE, Stepping
+from udehydro.solvers.stepping import Stepping
+from udehydro.solvers.tableau import Tableau
+from udehydro.solvers.warm import WarmStart
 
-BLOCK_POINTS = 2048
-LONGEST, SHORTEST = 2048, 32
+BLOCK_POINTS = 8192
+LONGEST, SHORTEST = 4096, 32
 HALVE_DOWN_TO = 16
+PATIENCE = 60
+"""Iterations in which the converged front has to advance by an eighth of the block."""
+QUIET = 1e-4
+"""Change of a state [mm] up to which its last linearisation serves."""
+VERIFICATIONS = 3
+TRIGGER = 0.9
+"""A residual that did not fall to this share of the last one makes its point backtrack."""
 
 
 @dataclass(frozen=True)
-class AllAtOnce:
-    """Parallel-in-time Newton for implicit, stiffly accurate tableaux.
+class AllAtOnce(OneStep):
+    """Parallel-in-time Newton for implicit tableaux; options of every driver in :class:`OneStep`.
 
     Parameters
     ----------
-    stepping : the scheme with its substeps, tolerance, undershoot treatment and gradient; also finishes the blocks that
-        do not converge together.
-    block : steps solved together; by default 32 to 2048, fewer the larger the batch.
-    iterations : Newton iterations before a block is stepped sequentially instead.
-    warm : trajectory of an earlier run, taken as the first guess and replaced by this run's; see :class:`WarmStart`.
+    block : intervals solved together, or ``"auto"``: 32 to 4096, fewer the larger the batch.
+    warm_start : start every run from the trajectory of the last one over the same intervals, where there is one; this
+        solver object keeps it (in ``memory``).
     """
 
-    stepping: Stepping = field(default_factory=Stepping)
-    block: int | None = None
-    iterations: int = 60
-    warm: WarmStart | None = field(default=None, repr=False, compare=False)
+    _: KW_ONLY
+    block: int | Literal["auto"] = "auto"
+    warm_start: bool = True
+    memory: WarmStart = field(default_factory=WarmStart, init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        tableau = self.stepping.tableau
-        if not (tableau.stiffly_accurate and all(row[i] for i, row in enumerate(tableau.a))):
+        super().__post_init__()
+        if not self.tableau.implicit:
             raise ConfigError(
-                f"AllAtOnce needs an implicit, stiffly accurate tableau such as SDIRK2 or backward Euler, not "
-                f"'{tableau.name}'; use Stepping for explicit ones."
+                f"AllAtOnce needs an implicit tableau such as SDIRK2 or backward Euler, not '{self.tableau.name}'; use "
+                "Stepping for explicit ones."
             )
-        if self.block is not None and self.block < 1:
-            raise ConfigError(f"block must be at least 1 step, got {self.block}.")
+        if self.block != "auto" and not (isinstance(self.block, int) and self.block >= 1):
+            raise ConfigError(f"block must be 'auto' or at least 1 interval, got {self.block!r}.")
 
-    def __call__(self, problem: Problem, storage0: Tensor) -> tuple[Tensor, Tensor, SolverReport]:
-        return self.stepping.run(problem, storage0, self._march, f"AllAtOnce({self.stepping.tableau.name})")
-
-    def _march(self, problem: Problem, y: Tensor, report: SolverReport) -> March:
-        march = March(y, len(problem.days))
-        size = self.block or min(LONGEST, max(SHORTEST, BLOCK_POINTS // max(1, math.prod(problem.batch))))
-        size = max(1, size // self.stepping.substeps)
+    def march(self, problem: Problem, y: Tensor, cuts: Cuts, report: SolverReport) -> March:
+        march = March(y, len(problem.days), len(problem.model.flux_names))
+        size = self.block
+        if size == "auto":
+            size = BLOCK_POINTS // max(1, math.prod(problem.batch) * max(cuts.most))
+            size = min(LONGEST, max(SHORTEST, size))
         for start in range(0, len(problem.days), size):
-            self._range(problem, march, start, min(start + size, len(problem.days)), report)
-        march.finish()
-        if self.warm is not None:
-            self.warm.keep(problem, march)
+            stop = min(start + size, len(problem.days))
+            interval, h = cuts.block(start, stop)
+            guess = self.memory.guess(problem, interval, self.tableau.stages) if self.warm_start else None
+            march.extend(self._range(problem, cuts, march.last, start, stop, guess, report))
+        if self.warm_start:
+            self.memory.keep(problem, march)
         return march
 
-    def _range(self, problem: Problem, march: March, start: int, stop: int, report: SolverReport) -> None:
-        """Solve intervals together; where that fails in halves, and at last one after the other."""
-        block = _Block.open(problem, self.stepping, start, stop, march.last)
-        if self._solve(block, march, report):
-            return
+    def _range(
+        self, problem: Problem, cuts: Cuts, y: Tensor, start: int, stop: int, guess, report: SolverReport
+    ) -> Segment:
+        """Solve intervals together; the elements that fail in halves, and at last one interval after the other."""
+        interval, h = cuts.block(start, stop)
+        block = _Block(problem, self.tableau, self.tolerance, interval, h, y)
+        segment, done = block.solve(guess, report)
+        if self.undershoot == "split":
+            done = done & (segment.edges >= NEGATIVE).all(0).all(0)
+        if bool(done.all()):
+            return segment
+        failed = _elements(~done)
+        part, some = problem.elements(failed), cuts.elements(failed)
+        first = y[..., failed] if y.ndim > 1 else y
         if stop - start > HALVE_DOWN_TO:
             middle = (start + stop) // 2
-            self._range(problem, march, start, middle, report)
-            self._range(problem, march, middle, stop, report)
-            return
-        report.notes.append(f"stepped sequentially: {problem.label(start)} to {problem.label(stop - 1)}")
+            left = self._range(part, some, first, start, middle, None, report)
+            right = self._range(part, some, left.edges[:, -1], middle, stop, None, report)
+            again = left.then(right)
+        else:
+            report.notes.append(f"stepped sequentially: {part.label(start)} to {part.label(stop - 1)}")
+            again = self._stepped(part, some, first, start, stop, report)
+        return join(segment, again, failed) if len(failed) < _width(y) else again
+
+    def _stepped(self, problem: Problem, cuts: Cuts, y: Tensor, start: int, stop: int, report: SolverReport) -> Segment:
+        options = {f.name: getattr(self, f.name) for f in fields(OneStep)}
+        stepping, march = Stepping(**options), March(y, len(problem.days), len(problem.model.flux_names))
         for k in range(start, stop):
-            self.stepping.step(problem, march, k, report)
-
-    def _solve(self, block: _Block, march: March, report: SolverReport) -> bool:
-        """Solve a block and add its steps to the march; False (and nothing added) where that fails."""
-        guess = self.warm.guess(block) if self.warm is not None else None
-        if guess is None:
-            guess = [block.y.unsqueeze(1).expand(-1, block.n, *block.y.shape[1:]).contiguous()] * block.stages
-        point = block.evaluate(guess)
-        previous = None
-        for _ in range(self.iterations):
-            report.newton_iterations += 1
-            block.damp(previous, point)
-            if bool(point.converged(block).all()):
-                return block.commit(point, march, self.stepping, report)
-            if not bool(point.finite()):
-                return False
-            previous, point = point, block.evaluate(block.update(point, report))
-        return False
+            stepping.step(problem, march, cuts, k, report)
+        return Segment(
+            march.steps(),
+            march.volume[start:stop].movedim(-1, 0),
+            march.storage[start + 1 : stop + 1].movedim(-1, 0),
+        )
 
 
-class WarmStart:
-    """Stages of the last run, keyed by absolute interval: training changes parameters little between runs.
-
-    Guesses change the number of iterations, never the numbers beyond the tolerance. ``tensors`` and ``load`` let a
-    checkpoint carry it, so that a resumed run repeats an uninterrupted one bit for bit.
-    """
-
-    def __init__(self):
-        self._times: Tensor | None = None
-        self._states: list[Tensor] = []
-
-    def guess(self, block: _Block) -> list[Tensor] | None:
-        """Stages (S, n, *batch) for the steps of a block, or None where the last run does not cover them."""
-        if self._times is None or len(self._states) != block.stages:
-            return None
-        wanted = _moments(block.problem)[block.interval.to("cpu")]
-        start = int(torch.searchsorted(self._times, wanted[:1]))
-        part = slice(start, start + block.n)
-        if not torch.equal(self._times[part], wanted) or self._states[0].shape[2:] != block.y.shape[1:]:
-            return None
-        return [s[:, part].clone() for s in self._states]
-
-    def keep(self, problem: Problem, march: March) -> None:
-        """Remember a finished march."""
-        self._times = _moments(problem)[march.interval.to("cpu")]
-        self._states = list(march.stages(0, len(march)))
-
-    def tensors(self) -> dict[str, Tensor]:
-        if self._times is None:
-            return {}
-        return {"times": self._times} | {str(i): s for i, s in enumerate(self._states)}
-
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        if tensors:
-            self._times = tensors["times"].to("cpu")
-            self._states = [tensors[str(i)] for i in range(len(tensors) - 1)]
+def _width(y: Tensor) -> int:
+    return y.shape[-1] if y.ndim > 1 else 1
 
 
-def _moments(problem: Problem) -> Tensor:
-    """Start of every interval in nanoseconds (T,)."""
-    return torch.from_numpy(problem.record.time.astype("int64"))
+def _elements(mask: Tensor) -> Tensor:
+    """Indices on the last batch axis where any of a mask (*batch) is True."""
+    return mask.reshape(-1, mask.shape[-1]).any(0).nonzero()[:, 0] if mask.ndim else mask.new_zeros(1, dtype=torch.long)
 
 
 class _Iterate(NamedTuple):
-    """A guess of all stages, (stages, S, n, *batch), with its tendencies, Jacobians and one-step residuals."""
+    """A guess of all stages with its tendencies and Jacobians, per stage (S, n, *batch) and (S, S, n, *batch)."""
 
     states: list[Tensor]
     slopes: list[Tensor]
     jacobians: list[Tensor]
-    residuals: list[Tensor]
 
-    def converged(self, block: _Block) -> Tensor:
-        fine = [
-            (r.abs() <= newton.tolerance(y, block.absolute)).all(0)
-            for r, y in zip(self.residuals, self.states, strict=True)
-        ]
-        return torch.stack(fine).all(0)
+    def part(self, steps: slice, elements: Tensor | None) -> _Iterate:
+        """Some steps, and some elements of the last batch axis, as copies."""
+        take = (lambda t: t) if elements is None else (lambda t: t[..., elements])
+        return _Iterate(
+            [take(t[:, steps]).clone() for t in self.states],
+            [take(t[:, steps]).clone() for t in self.slopes],
+            [take(t[:, :, steps]).clone() for t in self.jacobians],
+        )
 
-    def finite(self) -> Tensor:
-        return torch.stack([r.isfinite().all() for r in self.residuals]).all()
+    def put(self, steps: slice, elements: Tensor | None, part: _Iterate) -> None:
+        where = (slice(None), steps) if elements is None else (slice(None), steps, ..., elements)
+        for mine, new in zip((*self.states, *self.slopes), (*part.states, *part.slopes), strict=True):
+            mine[where] = new
+        for mine, new in zip(self.jacobians, part.jacobians, strict=True):
+            mine[(slice(None), *where)] = new
 
 
 class _Block:
-    """The steps of one block: what they read, and the linear algebra of their chain."""
+    """The steps of one block: what they read, and Newton on their chain."""
 
-    def __init__(self, problem: Problem, tableau, absolute: float, interval: Tensor, h: Tensor, y: Tensor):
+    def __init__(self, problem: Problem, tableau: Tableau, absolute: float, interval: Tensor, h: Tensor, y: Tensor):
         self.problem, self.tableau, self.absolute = problem, tableau, absolute
         self.interval, self.h, self.y = interval, h, y
         self.n, self.stages = len(interval), tableau.stages
         self.point = problem.at(interval)
+        self.separable = problem.separable
 
-    @classmethod
-    def open(cls, problem: Problem, stepping: Stepping, start: int, stop: int, y: Tensor) -> _Block:
-        interval = torch.arange(start, stop, device=y.device).repeat_interleave(stepping.substeps)
-        h = problem.days[interval].reshape(-1, *(1,) * len(problem.batch)) / stepping.substeps
-        return cls(problem, stepping.tableau, stepping.tolerance, interval, h, y)
+    def part(self, steps: slice, elements: Tensor | None, y: Tensor) -> _Block:
+        """Later steps of the block, of some elements, from a given state."""
+        problem, h = self.problem, self.h[steps]
+        if elements is not None:
+            problem = problem.elements(elements)
+            h = h[..., elements] if h.shape[-1] > 1 and h.ndim > 1 else h
+        return _Block(problem, self.tableau, self.absolute, self.interval[steps], h, y)
 
-    def before(self, states: list[Tensor]) -> Tensor:
-        """State at the start of every step (S, n, *batch): the last stage of the step before."""
-        return torch.cat([self.y.unsqueeze(1), states[-1][:, :-1]], dim=1)
+    def solve(self, guess: list[Tensor] | None, report: SolverReport) -> tuple[Segment, Tensor]:
+        """Newton until every step of every element is solved; returns the steps, and which elements are (*batch)."""
+        if guess is None:
+            held = self.y.unsqueeze(1).expand(-1, self.n, *self.y.shape[1:])
+            guess = [held.clone() for _ in range(self.stages)]
+        whole = self.evaluate(guess)
+        for _ in range(VERIFICATIONS):
+            done = self._iterate(whole, report)
+            fluxes = self.fluxes(whole.states)
+            whole.slopes[:] = [newton.tendency(self.problem.model, q) for q in fluxes]
+            solved, finite = self.converged(whole)
+            if bool((solved.all(0) | ~done).all()) or not bool(finite):
+                break
+            whole = self.evaluate(whole.states)
+        return self._finish(whole, fluxes, report), done & solved.all(0)
 
-    def residual(self, i: int, state: Tensor, slopes: list[Tensor], before: Tensor, at=slice(None)) -> Tensor:
-        """One-step residual of stage ``i`` at some steps; ``slopes`` of the stages up to ``i`` are those steps'."""
-        row, h = self.tableau.a[i], self.h[at]
-        known = before[:, at]
-        for j in range(i + 1):
-            if row[j]:
-                known = known + (h * row[j]) * slopes[j]
-        return state - known
+    def _iterate(self, whole: _Iterate, report: SolverReport) -> Tensor:
+        """Improve an iterate in place; returns which elements (*batch) are solved.
 
-    def residuals(self, states: list[Tensor], slopes: list[Tensor]) -> list[Tensor]:
-        """One-step residuals of all stages, each from the state before its step."""
-        before = self.before(states)
-        return [self.residual(i, state, slopes, before) for i, state in enumerate(states)]
+        Steps before the first that is not solved in some element leave the iteration, and so do elements all of whose
+        steps are.
+        """
+        done = torch.zeros_like(self.y[0], dtype=torch.bool)
+        block, live, first, elements = self, whole, 0, None
+        front, patience, previous = 0, PATIENCE, None
+        while True:
+            report.newton_iterations += 1
+            if previous is not None:
+                block.damp(previous, live)
+            solved, finite = block.converged(live)
+            open_steps = (~solved).reshape(block.n, -1).any(1)
+            if not bool(open_steps.any()):
+                whole.put(slice(first, None), elements, live)
+                _mark(done, elements, torch.ones_like(solved[0]))
+                return done
+            ahead = int(open_steps.to(torch.int8).argmax())
+            if not bool(finite.all()):
+                whole.put(slice(first, None), elements, live)
+                _mark(done, elements, solved.all(0))
+                return done
+            patience -= 1
+            if first + ahead >= front + max(1, self.n // 8):
+                front, patience = first + ahead, PATIENCE
+            if patience == 0:
+                whole.put(slice(first, None), elements, live)
+                _mark(done, elements, solved.all(0))
+                return done
+            update, pivot = block.update(live)
+            report.pivots.append(pivot)
+            remaining = _elements(~solved.all(0)) if solved.ndim > 1 else None
+            fewer = remaining is not None and len(remaining) <= 0.7 * solved.shape[-1]
+            if ahead > 0.2 * block.n or fewer:
+                whole.put(slice(first, None), elements, live)
+                _mark(done, elements, solved.all(0))
+                steps, keep = slice(ahead, None), remaining if fewer else None
+                pick = (lambda t: t) if keep is None else (lambda t, keep=keep: t[..., keep])
+                start = pick(block.before(live.states, live.slopes)[:, ahead])
+                update = [pick(t[:, steps]) for t in update]
+                block, previous = block.part(steps, keep, start), live.part(steps, keep)
+                first += ahead
+                if keep is not None:
+                    elements = keep if elements is None else elements[keep]
+            else:
+                previous = live
+            live = block.moved(previous, update)
 
     def evaluate(self, states: list[Tensor]) -> _Iterate:
-        pairs = [newton.rates_and_jacobian(self.problem.model, self.point, y) for y in states]
-        slopes, jacobians = [p[0] for p in pairs], [p[1] for p in pairs]
-        return _Iterate(states, slopes, jacobians, self.residuals(states, slopes))
+        """Tendencies and Jacobians of all stages."""
+        pairs = [self._in_pieces(newton.rates_and_jacobian, y) for y in states]
+        return _Iterate(states, [p[0] for p in pairs], [p[1] for p in pairs])
 
-    def update(self, point: _Iterate, report: SolverReport) -> list[Tensor]:
-        """Stages after one undamped Newton step on the whole block."""
-        n_stores = len(self.y)
-        eye = torch.eye(n_stores, dtype=self.y.dtype, device=self.y.device)
-        eye = eye.reshape(n_stores, n_stores, 1, *(1,) * (self.y.ndim - 1)).expand(-1, -1, self.n, *self.y.shape[1:])
-        maps: list[Tensor] = []
-        for i, row in enumerate(self.tableau.a):
-            # columns: response to the start of the step (S of them), and the part that follows from the residual
-            right = torch.cat([eye, -point.residuals[i].unsqueeze(1)], dim=1)
-            for j in range(i):
-                if row[j]:
-                    inner = (point.jacobians[j].unsqueeze(2) * maps[j].unsqueeze(0)).sum(1)
-                    right = right + (self.h * row[j]) * inner
-            solved, pivot = newton.eliminate(self.problem.model, point.jacobians[i], self.h * row[i], right)
-            maps.append(solved)
-        report.pivots.append(pivot)
-        d = forward_scan(maps[-1][:, :n_stores], maps[-1][:, n_stores])
-        before = torch.cat([torch.zeros_like(d[:, :1]), d[:, :-1]], dim=1)
-        return [
-            y + (product(m[:, :n_stores], before) + m[:, n_stores]) for y, m in zip(point.states, maps, strict=True)
+    def fluxes(self, states: list[Tensor]) -> list[Tensor]:
+        """Rates (F, n, *batch) of all fluxes at all stages."""
+        return [self._in_pieces(lambda *a: (newton.rates(*a),), y)[0] for y in states]
+
+    def _in_pieces(self, function, state: Tensor) -> list[Tensor]:
+        """Call (model, point, state) for some steps at a time, which stay in the cache; results joined along time."""
+        size = max(1, evaluation_points(self.problem) // max(1, math.prod(self.problem.batch)))
+        if self.n <= size:
+            return list(function(self.problem.model, self.point, state))
+        parts = [
+            function(self.problem.model, self.problem.part(self.point, slice(k, k + size)), state[:, k : k + size])
+            for k in range(0, self.n, size)
         ]
+        time = -1 - len(self.problem.batch)
+        return [torch.cat(p, dim=time) for p in zip(*parts, strict=True)]
 
-    def damp(self, previous: _Iterate | None, point: _Iterate) -> None:
+    def moved(self, previous: _Iterate, states: list[Tensor]) -> _Iterate:
+        """Tendencies and Jacobians at new states. Where these hardly moved the old linearisation is good enough: its
+        error is quadratic, and what comes of it is verified with true rates before anything is returned."""
+        slopes, jacobians = [], []
+        for i, state in enumerate(states):
+            delta = state - previous.states[i]
+            far = ~(delta.abs() <= QUIET).all(0)
+            rows = far if self.separable else far.reshape(self.n, -1).any(1)
+            at = rows.nonzero(as_tuple=True)
+            if len(at[0]) > 0.5 * rows.numel():
+                slope, jacobian = self._in_pieces(newton.rates_and_jacobian, state)
+            else:
+                slope = previous.slopes[i] + chain.product(previous.jacobians[i], delta)
+                jacobian = previous.jacobians[i].clone()
+                if len(at[0]):
+                    slope[:, *at], jacobian[:, :, *at] = newton.rates_and_jacobian(
+                        self.problem.model, self._point(at), state[:, *at]
+                    )
+            slopes.append(slope)
+            jacobians.append(jacobian)
+        return _Iterate(states, slopes, jacobians)
+
+    def _point(self, at: tuple[Tensor, ...]):
+        """Forcing and parameters at scattered points (k, *element), or at whole steps (k,) of a model with members."""
+        if self.separable:
+            return self.problem.points(self.interval[at[0]], at[1:])
+        return self.problem.at(self.interval[at[0]])
+
+    def before(self, states: list[Tensor], slopes: list[Tensor]) -> Tensor:
+        """State at the start of every step (S, n, *batch): the end of the step before."""
+        return torch.cat([self.y.unsqueeze(1), self.ends(states, slopes)[:, :-1]], dim=1)
+
+    def ends(self, states: list[Tensor], slopes: list[Tensor]) -> Tensor:
+        """State at the end of every step: the last stage, or what the slopes add up to from the block's start."""
+        if self.tableau.stiffly_accurate:
+            return states[-1]
+        change = sum((self.h * w) * f for w, f in zip(self.tableau.b, slopes, strict=True))
+        return self.y.unsqueeze(1) + change.cumsum(1)
+
+    def residual(self, i: int, state: Tensor, slopes: list[Tensor], before: Tensor, h: Tensor | None = None) -> Tensor:
+        """One-step residual of stage ``i``; ``slopes`` are of the stages up to ``i``."""
+        h = self.h if h is None else h
+        known = before
+        for weight, slope in zip(self.tableau.a[i], slopes, strict=False):
+            if weight:
+                known = known + (h * weight) * slope
+        return state - known
+
+    def converged(self, live: _Iterate) -> tuple[Tensor, Tensor]:
+        """Which steps are solved (n, *batch), and whether all residuals are finite."""
+        before = self.before(live.states, live.slopes)
+        solved, finite = None, None
+        for i, state in enumerate(live.states):
+            r = self.residual(i, state, live.slopes[: i + 1], before).abs()
+            fine = (r <= newton.tolerance(state, self.absolute)).all(0)
+            solved = fine if solved is None else solved & fine
+            finite = r.isfinite().all() if finite is None else finite & r.isfinite().all()
+        return solved, finite
+
+    def update(self, live: _Iterate) -> tuple[list[Tensor], Tensor]:
+        """Stages after one undamped Newton step on the whole block, and the smallest pivots met."""
+        before = self.before(live.states, live.slopes)
+        sources = [-self.residual(i, y, live.slopes[: i + 1], before) for i, y in enumerate(live.states)]
+        if not self.tableau.stiffly_accurate:
+            # ends are sums of slopes by construction, so they have no residual of their own
+            sources.append(torch.zeros_like(sources[0]))
+        moved, _, pivot = chain.forward(self.tableau, self.h, live.jacobians, sources)
+        return [y + dy for y, dy in zip(live.states, moved, strict=True)], pivot
+
+    def damp(self, previous: _Iterate, live: _Iterate) -> None:
         """Backtrack, in place, the points of the new iterate whose own residual did not fall; stage by stage."""
-        if previous is None:
-            return
         for i in range(self.stages):
             # earlier stages may have been damped, and the state before a step too: judge against the present ones
-            before = self.before(point.states)
-            earlier = point.slopes[:i]
-            old = self.residual(i, previous.states[i], [*earlier, previous.slopes[i]], before)
-            new = self.residual(i, point.states[i], [*earlier, point.slopes[i]], before)
-            self._backtrack(i, previous, point, old.abs().sum(0), new, before)
-        point.residuals[:] = self.residuals(point.states, point.slopes)
+            before = self.before(live.states, live.slopes)
+            old = self.residual(i, previous.states[i], [*live.slopes[:i], previous.slopes[i]], before).abs().sum(0)
+            new = self.residual(i, live.states[i], live.slopes[: i + 1], before).abs()
+            fine = (new <= newton.tolerance(live.states[i], self.absolute)).all(0)
+            bad = ~(fine | (new.sum(0) <= TRIGGER * old))
+            at = bad.nonzero(as_tuple=True)
+            if len(at[0]):
+                self._backtrack(i, previous, live, old, before, at)
 
-    def _backtrack(self, i: int, previous: _Iterate, point: _Iterate, old: Tensor, new: Tensor, before: Tensor) -> None:
-        size = new.abs().sum(0)
-        fine = (new.abs() <= newton.tolerance(point.states[i], self.absolute)).all(0)
-        bad = ~(fine | (size <= 0.9 * old))
-        model, damping = self.problem.model, 1.0
-        at = bad.flatten(1).any(1).nonzero()[:, 0] if bad.ndim > 1 else bad.nonzero()[:, 0]
-        full = point.states[i]
+    def _backtrack(self, i: int, previous: _Iterate, live: _Iterate, old: Tensor, before: Tensor, at) -> None:
+        """Halve the step of stage ``i`` at some points (k, *element) until its residual falls, at most six times."""
+        if not self.separable:  # every network of a member axis sees its own elements: take whole steps
+            rows = at[0].unique()
+            wanted = torch.zeros(self.n, *self.problem.batch, dtype=torch.bool, device=self.y.device)
+            wanted[at] = True
+            at = (rows,)
+        base, full = previous.states[i][:, *at], live.states[i][:, *at]
+        wanted = torch.ones_like(old[at], dtype=torch.bool) if self.separable else wanted[at]
+        damping = 1.0
         for _ in range(newton.HALVINGS):
-            if not len(at):
-                return
             damping *= 0.5
-            mask = bad[at]
-            base, target = previous.states[i][:, at], full[:, at]
-            trial = torch.where(mask, base + damping * (target - base), point.states[i][:, at])
-            where = self.problem.at(self.interval[at])
-            slope, jacobian = newton.rates_and_jacobian(model, where, trial)
-            point.states[i][:, at], point.slopes[i][:, at], point.jacobians[i][:, :, at] = trial, slope, jacobian
-            r = self.residual(i, trial, [*(s[:, at] for s in point.slopes[:i]), slope], before, at)
-            good = (r.abs().sum(0) <= (1.0 - newton.DECREASE * damping) * old[at]) | ~mask
-            bad[at] = ~good
-            at = at[(~good).flatten(1).any(1) if good.ndim > 1 else ~good]
+            trial = torch.where(wanted, base + damping * (full - base), live.states[i][:, *at])
+            slope, jacobian = newton.rates_and_jacobian(self.problem.model, self._point(at), trial)
+            live.states[i][:, *at], live.slopes[i][:, *at], live.jacobians[i][:, :, *at] = trial, slope, jacobian
+            slopes = [*(s[:, *at] for s in live.slopes[:i]), slope]
+            h = self.h.expand(self.n, *self.problem.batch)[at]
+            r = self.residual(i, trial, slopes, before[:, *at], h)
+            wanted = wanted & ~(r.abs().sum(0) <= (1.0 - newton.DECREASE * damping) * old[at])
+            keep = wanted if self.separable else wanted.reshape(len(wanted), -1).any(1)
+            if not bool(keep.any()):
+                return
+            at = tuple(index[keep] for index in at)
+            base, full, wanted = base[:, keep], full[:, keep], wanted[keep]
 
-    def commit(self, point: _Iterate, march: March, stepping: Stepping, report: SolverReport) -> bool:
-        """Add the converged steps to the march, after one last Newton step of the block that needs no check."""
-        states = self.update(point, report)
+    def _finish(self, whole: _Iterate, fluxes: list[Tensor], report: SolverReport) -> Segment:
+        """The steps with their volumes.
+
+        Residuals that could add up along the block get one more Newton step, unchecked: ends, which are sums of
+        volumes, are then the solution to round-off.
+        """
+        model, states = self.problem.model, whole.states
+        before, left = self.before(states, whole.slopes), 0.0
+        for i, state in enumerate(states):
+            left = left + self.residual(i, state, whole.slopes[: i + 1], before).abs().sum(1).amax()
+        if not bool(left <= 1e-3 * self.absolute):
+            states, pivot = self.update(whole)
+            report.pivots.append(pivot)
+            fluxes = self.fluxes(states)
         volume = 0.0
-        for weight, state in zip(self.tableau.b, states, strict=True):
-            volume = volume + (self.h * weight) * newton.rates(self.problem.model, self.point, state)
-        change = newton.tendency(self.problem.model, volume)
-        ends = self.y.unsqueeze(1) + change.cumsum(1)
-        if stepping.undershoot == "split" and bool((ends < NEGATIVE).any()):
-            return False
+        for weight, rates in zip(self.tableau.b, fluxes, strict=True):
+            if weight:
+                volume = volume + (self.h * weight) * rates
+        ends = self.y.unsqueeze(1) + newton.tendency(model, volume).cumsum(1)
         starts = torch.cat([self.y.unsqueeze(1), ends[:, :-1]], dim=1)
-        march.extend(self.interval, self.h, starts, states, volume, ends)
-        return True
+        return Segment.of(Steps(self.interval, self.h, starts, tuple(states)), volume, ends)
+
+
+def _mark(done: Tensor, elements: Tensor | None, solved: Tensor) -> None:
+    if elements is None:
+        done |= solved
+    else:
+        done[..., elements] |= solved

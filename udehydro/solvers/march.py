@@ -1,9 +1,9 @@
-"""The record of a march: every step taken, so that it can be replayed with a graph."""
+"""The record of a march: storages, volumes, and every step taken, so that it can be linearised again."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,87 +11,169 @@ from torch import Tensor
 
 from udehydro.solvers.problem import Problem
 
-POINTS = 65536
-"""Step-and-batch points replayed at once; bounds the memory of the backward pass."""
+POINTS = 4096
+"""Step-and-batch points linearised at once: what stays in the cache of a CPU core with a network."""
+POINTS_ACCELERATOR = 1 << 20
 
 
 class Steps(NamedTuple):
-    """Some steps side by side: interval (n,), h (n, *batch or ones), y (S, n, *batch), stages of the same shape."""
+    """Steps side by side: interval (n,), h (n, *batch or ones), y (S, n, *batch), stages of the same shape."""
 
     interval: Tensor
     h: Tensor
     y: Tensor
     solved: tuple[Tensor, ...]
 
+    def __getitem__(self, part: slice) -> Steps:
+        return Steps(self.interval[part], self.h[part], self.y[:, part], tuple(s[:, part] for s in self.solved))
+
+    @property
+    def last(self) -> Tensor:
+        """Which steps end their interval (n,)."""
+        return self.interval.diff(append=self.interval[-1:] + 1) > 0
+
 
 class March:
     """Steps of a march, in order. A point whose interval was not split takes zero-length steps beside one that was."""
 
-    def __init__(self, y0: Tensor, intervals: int):
-        self.y0 = self.last = y0
-        self._intervals = intervals
-        self._edges = [y0]
-        self._k: list[int] = []
-        self._h: list[Tensor] = []
-        self._y: list[Tensor] = []
-        self._solved: list[tuple[Tensor, ...]] = []
-        self._volumes: list[Tensor] = []
+    def __init__(self, y0: Tensor, intervals: int, fluxes: int):
+        batch = y0.shape[1:]
+        self.last = y0
+        self.reached = 0
+        self._edges = y0.new_full((y0.shape[0], intervals + 1, *batch), math.nan)
+        self._edges[:, 0] = y0
+        self._volumes = y0.new_full((fluxes, intervals, *batch), math.nan)
+        self._parts: list[Steps] = []
 
     def append(self, k: int, steps, end: Tensor) -> None:
         """Add the steps (h, y, solved stages, volume) through interval ``k`` and the state at its end."""
-        total = None
+        batch, total = end.shape[1:], None
+        at = torch.full((1,), k, device=end.device)
         for h, y, solved, volume in steps:
-            self._k.append(k)
-            self._h.append(h)
-            self._y.append(y)
-            self._solved.append(solved)
+            h = h.expand(1, *batch) if h.ndim else h.reshape(1, *(1,) * len(batch))
+            self._parts.append(Steps(at, h, y.unsqueeze(1), tuple(s.unsqueeze(1) for s in solved)))
             total = volume if total is None else total + volume
-        self._volumes.append(total)
-        self._edges.append(end)
-        self.last = end
+        self._volumes[:, k], self._edges[:, k + 1] = total, end
+        self.last, self.reached = end, k + 1
 
-    def extend(self, interval: Tensor, h: Tensor, starts: Tensor, solved, volume: Tensor, ends: Tensor) -> None:
-        """Add steps that were solved together: the steps lie along dimension 1, as many for every interval."""
-        n = len(interval)
-        intervals = interval.unique_consecutive()
-        per = n // len(intervals)
-        self._k += interval.tolist()
-        self._h += [h[i].reshape(()) for i in range(n)]
-        self._y += starts.unbind(1)
-        self._solved += list(zip(*(s.unbind(1) for s in solved), strict=True))
-        self._volumes += volume.unflatten(1, (len(intervals), per)).sum(2).unbind(1)
-        self._edges += ends[:, per - 1 :: per].unbind(1)
-        self.last = self._edges[-1]
+    def extend(self, segment: Segment) -> None:
+        """Add the intervals of a segment that begins where the march ends."""
+        first, self.reached = self.reached, self.reached + segment.volume.shape[1]
+        self._volumes[:, first : self.reached] = segment.volume
+        self._edges[:, first + 1 : self.reached + 1] = segment.edges
+        self._parts.append(segment.steps)
+        self.last = segment.edges[:, -1]
 
-    def finish(self) -> March:
-        """Stack the record; intervals never reached (a march that blew up) are NaN."""
-        self.reached = len(self._volumes)
-        missing = self._intervals - self.reached
-        nan_edge, nan_volume = torch.full_like(self.y0, math.nan), torch.full_like(self._volumes[0], math.nan)
-        self.storage = torch.stack(self._edges + [nan_edge] * missing).movedim(1, -1)
-        self.volume = torch.stack(self._volumes + [nan_volume] * missing).movedim(1, -1)
-        self.interval = torch.as_tensor(self._k, device=self.y0.device)
-        batch = self.y0.shape[1:]
-        if any(h.ndim for h in self._h):
-            self.h = torch.stack([h.expand(batch) for h in self._h])
-        else:
-            self.h = torch.stack(self._h).reshape(-1, *(1,) * len(batch))
-        return self
+    @property
+    def storage(self) -> Tensor:
+        """Storages (T + 1, *batch, S); NaN where the march was not carried on (it blew up)."""
+        return self._edges.movedim(0, -1)
 
-    def __len__(self) -> int:
-        return len(self._k)
+    @property
+    def volume(self) -> Tensor:
+        """Volumes (T, *batch, F)."""
+        return self._volumes.movedim(0, -1)
 
-    def steps(self, start: int, stop: int) -> Steps:
-        y = torch.stack(self._y[start:stop], dim=1)
-        return Steps(self.interval[start:stop], self.h[start:stop], y, self.stages(start, stop))
+    def steps(self) -> Steps:
+        """All steps, stacked once and kept."""
+        if len(self._parts) > 1:
+            self._parts = [_concatenated(self._parts)]
+        return self._parts[0]
 
-    def stages(self, start: int, stop: int) -> tuple[Tensor, ...]:
-        """Solved stages of some steps, (S, n, *batch) each; none for explicit tableaux."""
-        return tuple(torch.stack(s, dim=1) for s in zip(*self._solved[start:stop], strict=True))
 
-    def chunks(self, problem: Problem, reverse: bool = False) -> Iterator[Steps]:
-        """Steps in pieces of at most ``POINTS`` points."""
-        size = max(1, POINTS // max(1, math.prod(problem.batch)))
-        starts = range(0, len(self), size)
-        for start in reversed(starts) if reverse else starts:
-            yield self.steps(start, min(start + size, len(self)))
+class Segment(NamedTuple):
+    """Some intervals solved together: their steps, volumes (F, K, *batch) and the states at their ends."""
+
+    steps: Steps
+    volume: Tensor
+    edges: Tensor
+
+    @classmethod
+    def of(cls, steps: Steps, volume: Tensor, ends: Tensor) -> Segment:
+        """From volumes and ends (., n, *batch) of the steps."""
+        last = steps.last
+        if bool(last.all()):
+            return cls(steps, volume, ends)
+        intervals = int(steps.interval[-1]) - int(steps.interval[0]) + 1
+        total = volume.new_zeros(volume.shape[0], intervals, *volume.shape[2:])
+        return cls(steps, total.index_add_(1, steps.interval - steps.interval[0], volume), ends[:, last])
+
+    def then(self, later: Segment) -> Segment:
+        """This segment and the one that follows it."""
+        steps = _concatenated([self.steps, later.steps])
+        return Segment(
+            steps, torch.cat([self.volume, later.volume], dim=1), torch.cat([self.edges, later.edges], dim=1)
+        )
+
+
+def join(most: Segment, some: Segment, elements: Tensor) -> Segment:
+    """Put ``some``, solved again for some elements of the last batch axis, into ``most``.
+
+    Where the two cut an interval differently, the shorter list of steps is filled up with steps of no length.
+    """
+    counts = torch.maximum(_counts(most.steps), _counts(some.steps))
+    steps, fresh = (_padded(s.steps, counts, s.edges) for s in (most, some))
+    h = steps.h.expand(steps.y.shape[1:]).clone()
+    h[..., elements] = fresh.h.expand(fresh.y.shape[1:])
+    pairs = [(steps.y, fresh.y), *zip(steps.solved, fresh.solved, strict=True)]
+    pairs += [(most.volume, some.volume), (most.edges, some.edges)]
+    (y, *solved, volume, edges) = (_replaced(a, b, elements) for a, b in pairs)
+    return Segment(Steps(steps.interval, h, y, tuple(solved)), volume, edges)
+
+
+def _replaced(whole: Tensor, part: Tensor, elements: Tensor) -> Tensor:
+    whole = whole.clone()
+    whole[..., elements] = part
+    return whole
+
+
+def _counts(steps: Steps) -> Tensor:
+    """Steps of every interval (K,)."""
+    return torch.unique_consecutive(steps.interval, return_counts=True)[1]
+
+
+def _padded(steps: Steps, counts: Tensor, edges: Tensor) -> Steps:
+    """The same steps with as many of no length, at the end of every interval, as make up ``counts``."""
+    own = _counts(steps)
+    if torch.equal(own, counts):
+        return steps
+    batch = steps.y.shape[2:]
+    interval = steps.interval.unique_consecutive().repeat_interleave(counts)
+    starts = (counts.cumsum(0) - counts).repeat_interleave(own)
+    at = starts + torch.arange(len(starts), device=own.device) - (own.cumsum(0) - own).repeat_interleave(own)
+
+    def fill(values: Tensor) -> Tensor:
+        out = edges.repeat_interleave(counts, dim=1)
+        out[:, at] = values
+        return out
+
+    h = steps.h.new_zeros(len(interval), *batch)
+    h[at] = steps.h.expand(len(steps.h), *batch)
+    return Steps(interval, h, fill(steps.y), tuple(fill(s) for s in steps.solved))
+
+
+def _concatenated(parts: Sequence[Steps]) -> Steps:
+    batch = parts[0].y.shape[2:]
+    split = any(p.h.shape[1:] != parts[0].h.shape[1:] for p in parts)
+    return Steps(
+        torch.cat([p.interval for p in parts]),
+        torch.cat([p.h.expand(len(p.h), *batch) if split else p.h for p in parts]),
+        torch.cat([p.y for p in parts], dim=1),
+        tuple(torch.cat(s, dim=1) for s in zip(*(p.solved for p in parts), strict=True)),
+    )
+
+
+def evaluation_points(problem: Problem) -> int:
+    """Points evaluated at once."""
+    if problem.days.device.type != "cpu":
+        return POINTS_ACCELERATOR
+    # plain formulas need far less memory per point than networks
+    return POINTS if any(True for _ in problem.model.parameters()) else 8 * POINTS
+
+
+def chunks(problem: Problem, count: int, reverse: bool = False) -> Iterator[slice]:
+    """Slices of ``count`` steps, of a bounded number of points each."""
+    size = max(1, evaluation_points(problem) // max(1, math.prod(problem.batch)))
+    starts: Sequence[int] = range(0, count, size)
+    for start in reversed(starts) if reverse else starts:
+        yield slice(start, min(start + size, count))

@@ -6,12 +6,15 @@ independently; ``ha`` is the step length times the diagonal entry of the tableau
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from udehydro.balance import Balance
+from udehydro.solvers import chain
 from udehydro.solvers.problem import Point
 
 HALVINGS = 6
@@ -30,53 +33,56 @@ def tendency(model: Balance, fluxes: Tensor) -> Tensor:
 
 
 def rates_and_jacobian(model: Balance, point: Point, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Tendency (S, *points) and its Jacobian (S, S, *points), [i, j] = d f_i / d y_j, without a graph.
-
-    The state is repeated S times and row i is read off copy i, so one backward pass gives the whole Jacobian.
-    """
-    n, shape = state.shape[0], state.shape[1:]
+    """Tendency (S, *points) and its Jacobian (S, S, *points), [i, j] = d f_i / d y_j, without a graph."""
     with torch.enable_grad():
-        copies = state.detach().unsqueeze(0).expand(n, *state.shape).requires_grad_()
-        f = model.tendency(model.fluxes(copies.unbind(1), *point))
-        f = [fi.expand(n, *shape) for fi in f]
-        total = sum(fi[i].sum() for i, fi in enumerate(f))
-        if not total.requires_grad:
-            return torch.stack([fi[0] for fi in f]), copies.new_zeros(n, n, *shape)
-        (jacobian,) = torch.autograd.grad(total, copies, allow_unused=True, materialize_grads=True)
-    return torch.stack([fi[0] for fi in f]).detach(), jacobian
+        stores = [y.detach().requires_grad_() for y in state]
+        f = model.tendency(model.fluxes(stores, *point))
+        jacobian = rows(model, f, stores)
+    return torch.stack([fi.detach().expand(state.shape[1:]) for fi in f]), jacobian
+
+
+def rows(model: Balance, f: Sequence[Tensor], stores: Sequence[Tensor], retain_graph: bool = False) -> Tensor:
+    """Jacobian (S, S, *points) of tendencies by the stores they were made from.
+
+    One backward pass per group of rows that share no store, by the declared graph; each runs through nothing but what
+    its rows depend on.
+    """
+    n, like, groups = len(stores), stores[0], row_groups(model.dependence)
+    groups = [g for g in groups if any(f[i].requires_grad and any(model.dependence[i]) for i in g)]
+    jacobian = like.detach().new_zeros(n, n, *like.shape)
+    for number, group in enumerate(groups):
+        total = sum(f[i].sum() for i in group if f[i].requires_grad)
+        seen = [j for j in range(n) if any(model.dependence[i][j] for i in group)]
+        keep = retain_graph or number + 1 < len(groups)
+        columns = torch.autograd.grad(total, [stores[j] for j in seen], retain_graph=keep, allow_unused=True)
+        for j, column in zip(seen, columns, strict=True):
+            if column is not None:
+                row = next(i for i in group if model.dependence[i][j])
+                jacobian[row, j] = column
+    return jacobian
+
+
+@lru_cache
+def row_groups(dependence) -> tuple[tuple[int, ...], ...]:
+    """Rows of the Jacobian whose stores do not overlap, grouped greedily (Curtis, Powell and Reid 1974)."""
+    groups: list[list[int]] = []
+    for i, row in enumerate(dependence):
+        for group in groups:
+            if not any(any(a and b for a, b in zip(row, dependence[k], strict=True)) for k in group):
+                group.append(i)
+                break
+        else:
+            groups.append([i])
+    return tuple(tuple(g) for g in groups)
 
 
 def eliminate(model: Balance, jacobian: Tensor, ha: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-    """Solve (I - ha J) x = r by elimination without pivoting; returns x and the smallest pivot of every point.
+    """Solve (I - ha J) x = r; returns x and the smallest pivot of every point.
 
     Laws that obey the slope rule make the matrix a column-dominant M-matrix, for which no pivoting is needed.
     Structural zeros of the declared graph are skipped.
     """
-    n = r.shape[0]
-    filled = [[i == j or model.dependence[i][j] for j in range(n)] for i in range(n)]
-    m = [[-ha * jacobian[i, j] if filled[i][j] else None for j in range(n)] for i in range(n)]
-    for i in range(n):
-        m[i][i] = m[i][i] + 1.0
-    x = list(r.unbind(0))
-    for p in range(n):
-        for i in range(p + 1, n):
-            if m[i][p] is None:
-                continue
-            factor = m[i][p] / m[p][p]
-            x[i] = x[i] - factor * x[p]
-            for j in range(p + 1, n):
-                if m[p][j] is not None:
-                    fill = factor * m[p][j]
-                    m[i][j] = -fill if m[i][j] is None else m[i][j] - fill
-    for p in reversed(range(n)):
-        for j in range(p + 1, n):
-            if m[p][j] is not None:
-                x[p] = x[p] - m[p][j] * x[j]
-        x[p] = x[p] / m[p][p]
-    pivot = m[0][0]
-    for p in range(1, n):
-        pivot = torch.minimum(pivot, m[p][p])
-    return torch.stack(x), pivot
+    return chain.pivoted(jacobian, ha, r, model.dependence)
 
 
 def tolerance(state: Tensor, absolute: float) -> Tensor:
@@ -172,22 +178,21 @@ def spectral_radius(model: Balance, jacobian: Tensor) -> Tensor:
         if len(block) == 1:
             value = jacobian[block[0], block[0]].abs()
         else:
-            part = jacobian[block][:, block].movedim((0, 1), (-2, -1))
+            part = jacobian[list(block)][:, list(block)].movedim((0, 1), (-2, -1))
             value = torch.linalg.eigvals(torch.nan_to_num(part)).abs().amax(-1)
         radius = torch.maximum(radius, value)
     return radius
 
 
-def strongly_connected(dependence) -> list[list[int]]:
-    """Groups of stores that depend on each other, by transitive closure (a handful of stores)."""
+@lru_cache
+def strongly_connected(dependence) -> tuple[tuple[int, ...], ...]:
+    """Groups of stores that depend on each other, each behind the groups it depends on (a handful of stores)."""
     n = len(dependence)
     reach = [[i == j or bool(dependence[i][j]) for j in range(n)] for i in range(n)]
     for k in range(n):
         for i in range(n):
             for j in range(n):
                 reach[i][j] = reach[i][j] or (reach[i][k] and reach[k][j])
-    blocks: list[list[int]] = []
-    for i in range(n):
-        if not any(i in b for b in blocks):
-            blocks.append([j for j in range(n) if reach[i][j] and reach[j][i]])
-    return blocks
+    blocks = {tuple(j for j in range(n) if reach[i][j] and reach[j][i]) for i in range(n)}
+    # a group reaches all it depends on, so it reaches strictly more stores than any of those
+    return tuple(sorted(blocks, key=lambda block: (sum(reach[block[0]]), block)))

@@ -28,6 +28,7 @@ class Problem:
     varying : which of theta vary in time.
     days : (T,) interval lengths.
     record : the forcing record, for names in messages.
+    origin : where only some elements of the record are run, their indices on its last batch axis.
     """
 
     model: Balance
@@ -36,17 +37,58 @@ class Problem:
     varying: tuple[bool, ...]
     days: Tensor
     record: Forcing
+    origin: Tensor | None = None
 
     @property
     def batch(self) -> tuple[int, ...]:
         """Shape of the batch behind time."""
-        return self.record.batch
+        batch = self.record.batch
+        return batch if self.origin is None else (*batch[:-1], len(self.origin))
 
     def at(self, k: int | slice | Tensor) -> Point:
         """Forcing and parameters at interval ``k``; a slice or index tensor gives a leading time axis."""
         forcing = tuple(f[k] for f in self.forcing)
         theta = tuple(p[k] if v else p for p, v in zip(self.theta, self.varying, strict=True))
         return forcing, theta
+
+    def elements(self, index: Tensor) -> Problem:
+        """The same problem for some elements of the last batch axis; all of them where there is no batch."""
+        if not self.batch:
+            return self
+        width = self.batch[-1]
+
+        def pick(value: Tensor, varies: bool) -> Tensor:
+            if value.ndim > int(varies) and value.shape[-1] == width:
+                return value[..., index]
+            return value  # the same for all elements
+
+        return replace(
+            self,
+            forcing=tuple(f[..., index] for f in self.forcing),
+            theta=tuple(pick(p, v) for p, v in zip(self.theta, self.varying, strict=True)),
+            origin=index if self.origin is None else self.origin[index],
+        )
+
+    def points(self, k: Tensor, element: tuple[Tensor, ...]) -> Point:
+        """Forcing and parameters at scattered points: intervals ``k`` (n,) and batch indices, each (n,)."""
+        forcing = tuple(f[k, *element] for f in self.forcing)
+        theta = tuple(
+            p[k, *element] if v else (p if p.ndim == 0 else p.expand(self.batch)[element])
+            for p, v in zip(self.theta, self.varying, strict=True)
+        )
+        return forcing, theta
+
+    def part(self, point: Point, steps: slice) -> Point:
+        """Some steps of what :meth:`at` returned for a slice or an index tensor."""
+        forcing, theta = point
+        return tuple(f[steps] for f in forcing), tuple(
+            p[steps] if v else p for p, v in zip(theta, self.varying, strict=True)
+        )
+
+    @property
+    def separable(self) -> bool:
+        """Whether the laws are the same for every batch element, so that points can be picked one by one."""
+        return all(getattr(m, "members", None) is None for m in self.model.modules())
 
     def leaves(self) -> list[Tensor]:
         """Every tensor besides the initial storage that a gradient can flow to: forcings, theta, law weights."""
@@ -75,7 +117,17 @@ class Problem:
 
     def label(self, k: int, element: Sequence[int] = ()) -> str:
         """Basin and date of interval ``k``, for messages."""
+        if self.origin is not None and element:
+            element = (*element[:-1], int(self.origin[element[-1]]))
         return self.record.label(k, element)
+
+    def spread(self, mask: Tensor) -> Tensor:
+        """A mask (*batch) of the elements that are run as one of the whole record's."""
+        if self.origin is None:
+            return mask
+        whole = torch.zeros(self.record.batch, dtype=torch.bool, device=mask.device)
+        whole[..., self.origin] = mask
+        return whole
 
     def replace(self, **changes) -> Problem:
         """The same problem with other tensors."""
@@ -103,7 +155,8 @@ class SolverReport:
     """What a solver did besides the numbers; printed with results, never needed to use them.
 
     ``split_intervals`` counts (basin, interval) pairs that were cut into sub-steps; ``min_pivot`` is the smallest pivot
-    of I - h a J met in Newton solves (below 1: a law breaks the slope rule).
+    of I - h a J met in Newton solves (below 1: a law breaks the slope rule). ``adjoint`` (T + 1, *batch, S), filled by
+    the backward pass: the total derivative of the objective by the storage at every interval edge (lambda).
     """
 
     solver: str
@@ -113,6 +166,7 @@ class SolverReport:
     min_pivot: float = float("inf")
     notes: list[str] = field(default_factory=list)
     pivots: list[Tensor] = field(default_factory=list, repr=False)
+    adjoint: Tensor | None = field(default=None, repr=False)
 
 
 class Solver(Protocol):

@@ -16,9 +16,18 @@ StageSolver = Callable[[int, Tensor, Tensor], Tensor]
 
 
 def advance(
-    model: Balance, tableau: Tableau, point: Point, h: Tensor, y: Tensor, solve: StageSolver
+    model: Balance,
+    tableau: Tableau,
+    point: Point,
+    h: Tensor,
+    y: Tensor,
+    solve: StageSolver,
+    stages: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """State (S, *points) after one step and volumes (F, *points) moved; elementwise over one step or many."""
+    """State (S, *points) after one step and volumes (F, *points) moved; elementwise over one step or many.
+
+    The states of all stages are added to ``stages`` where that is given.
+    """
     slopes, volume = [], None
     for i, row in enumerate(tableau.a):
         state = y
@@ -27,6 +36,8 @@ def advance(
                 state = state + (h * weight) * slope
         if row[i]:
             state = solve(i, state, h * row[i])
+        if stages is not None:
+            stages.append(state)
         rate = newton.rates(model, point, state)
         if i + 1 < tableau.stages:
             slopes.append(newton.tendency(model, rate))

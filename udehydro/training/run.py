@@ -17,7 +17,7 @@ from udehydro.errors import ConfigError, DataError, SolverError
 from udehydro.forcing import Forcing
 from udehydro.simulate import spin_up
 from udehydro.solvers import AllAtOnce
-from udehydro.solvers.all_at_once import WarmStart
+from udehydro.solvers.warm import WarmStart
 from udehydro.training import checkpoint as checkpoints
 from udehydro.training.members import Members
 from udehydro.training.objective import Objective
@@ -33,8 +33,10 @@ class Run:
         if observed.shape[0] != len(forcing):
             raise DataError(f"observed has {observed.shape[0]} intervals, the forcing {len(forcing)}.")
         self.model, self.parameters, self.observe = model, parameters, observe
-        self.warm, solver = WarmStart(), solver or AllAtOnce()
-        self.solver = replace(solver, warm=self.warm) if isinstance(solver, AllAtOnce) else solver
+        solver = solver or AllAtOnce()
+        # a copy has a memory of its own: guesses of this run alone, kept in its checkpoints
+        self.solver = replace(solver) if hasattr(solver, "memory") else solver
+        self.warm = getattr(self.solver, "memory", None) or WarmStart()
         self.given_storage0, self.penalty = storage0, penalty
         self.train = forcing.between(*train)
         self.valid = forcing.between(*valid) if valid is not None else None

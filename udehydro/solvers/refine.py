@@ -1,0 +1,2 @@
+def refine(solver, problem, y, report):
+    raise NotImplementedError

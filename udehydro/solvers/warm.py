@@ -1,0 +1,58 @@
+"""The last trajectory of a solver, kept as the first guess of its next run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from udehydro.solvers.march import March
+from udehydro.solvers.problem import Problem
+
+
+class WarmStart:
+    """Stages of the last run, keyed by absolute interval: training changes parameters little between runs.
+
+    Guesses change the number of iterations, never the numbers beyond the tolerance. ``tensors`` and ``load`` let a
+    checkpoint carry it, so that a resumed run repeats an uninterrupted one bit for bit.
+    """
+
+    def __init__(self):
+        self._times: Tensor | None = None
+        self._states: tuple[Tensor, ...] = ()
+
+    def guess(self, problem: Problem, interval: Tensor, stages: int) -> list[Tensor] | None:
+        """Stages (S, n, *batch) for steps in some intervals, or None where the last run does not cover them."""
+        if self._times is None:
+            return None
+        wanted = _moments(problem)[interval.to("cpu")]
+        start = int(torch.searchsorted(self._times, wanted[:1]))
+        part = slice(start, start + len(wanted))
+        if not torch.equal(self._times[part], wanted):
+            return None
+        like, batch = self._states[0], problem.batch
+        if len(self._states) != stages or like.shape[0] != len(problem.model.store_names):
+            return None
+        if like.shape[2:] != batch or like.device != problem.days.device or like.dtype != problem.days.dtype:
+            return None
+        return [s[:, part].clone() for s in self._states]
+
+    def keep(self, problem: Problem, march: March) -> None:
+        """Remember a finished march."""
+        steps = march.steps()
+        self._times = _moments(problem)[steps.interval.to("cpu")]
+        self._states = steps.solved
+
+    def tensors(self) -> dict[str, Tensor]:
+        if self._times is None:
+            return {}
+        return {"times": self._times} | {str(i): s.contiguous() for i, s in enumerate(self._states)}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        if tensors:
+            self._times = tensors["times"].to("cpu")
+            self._states = tuple(tensors[str(i)] for i in range(len(tensors) - 1))
+
+
+def _moments(problem: Problem) -> Tensor:
+    """Start of every interval in nanoseconds (T,)."""
+    return torch.from_numpy(problem.record.time.astype("int64"))
