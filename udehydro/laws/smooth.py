@@ -42,6 +42,6 @@ def power(base: Tensor, exponent: Tensor | float) -> Tensor:
 
     An exponent below one has a slope that grows without bound towards zero: cap such a flux with :func:`limiter`.
     """
-    positive = base > 0
+    below = base <= 0
     # the inner choice keeps a slope that is not finite, at zero, out of the derivative of the outer one
-    return torch.where(positive, torch.where(positive, base, 1.0) ** exponent, 0.0)
+    return torch.where(below, 0.0, torch.where(below, 1.0, base) ** exponent)

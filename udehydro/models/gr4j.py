@@ -92,8 +92,8 @@ def exchange_routing(potential_exchange):
 
 @flux(GROUNDWATER, OUTLET, signed=True)
 def exchange_direct(potential_exchange, direct):
-    """max(F, -q1), mm/d: the direct branch loses no more than it carries."""
-    return torch.maximum(potential_exchange, -direct)
+    """max(F, -q1), mm/d: the direct branch loses no more than it carries, so nothing where q1 is below zero."""
+    return torch.maximum(potential_exchange, -direct.clamp_min(0.0))
 
 
 @flux("routing", OUTLET)

@@ -122,7 +122,8 @@ def retention(cwh, tau, h):
     """Meltwater that refreezes raises what the snowpack retains, which lowers its release
 
     Without melt, and with both fluxes limited by storage, the equation of a step for MW has the slope
-    1 + 2 h / tau - CWH (h / tau)^2: above zero, and so one solution, where this number is below one.
+    1 + 2 h / tau - CWH (h / tau)^2: above zero, and so one solution, where this number is below one. Beyond, steps from
+    snow below zero (which stages of second-order schemes may leave) have several, and Newton's iterates go astray.
     """
     return cwh * h * h / (tau * (tau + 2.0 * h))
 
