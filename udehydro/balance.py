@@ -97,7 +97,7 @@ class Balance(nn.Module):
                 moving.update(outputs)
         self._driven = tuple(step for item, outputs in driven for step in _bind(item, outputs, slots))
         self._first = len(self.store_names), len(self.forcing_names), len(self.parameter_names)
-        self._driven_count = len(slots) - sum(self._first)
+        self.driven_count = len(slots) - sum(self._first)
         self._steps = tuple(step for item, outputs in state for step in _bind(item, outputs, slots))
         self._slot_count, self._slots = len(slots), slots
         self._flux_slots = tuple(slots[f] for f in self.flux_names)
@@ -111,7 +111,7 @@ class Balance(nn.Module):
         values = self._filled((), forcing, theta)
         _run(self._driven, values)
         start = sum(self._first)
-        return (*forcing, *values[start : start + self._driven_count])
+        return (*forcing, *values[start : start + self.driven_count])
 
     def fluxes(
         self, stores: Sequence[Tensor], forcing: Sequence[Tensor], theta: Sequence[Tensor]

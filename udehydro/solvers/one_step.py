@@ -114,8 +114,10 @@ class OneStep:
             failed=problem.spread(broken.any(0)),
         )
 
-    def fail(self, problem: Problem, k: int, bad: Tensor, y: Tensor, residual: Tensor | None = None) -> None:
-        """Raise for an interval that no halving solved."""
+    def fail(
+        self, problem: Problem, k: int, bad: Tensor, y: Tensor, residual: Tensor | None = None, failed: Tensor | None = None
+    ) -> None:
+        """Raise for interval ``k``, which no halving solved in the elements ``bad``; ``failed``: in any interval."""
         element = bad.nonzero()[0].tolist()
         value = "; ".join(f"{n} = {y[(i, *element)].item():.6g} mm" for i, n in enumerate(problem.model.store_names))
         left = "" if residual is None else f", residual {residual[tuple(element)].item():.3g} mm"
@@ -124,7 +126,7 @@ class OneStep:
             f"a stage is unsolved or a store below zero ({value} at the last sub-step{left}; {int(bad.sum())} of "
             f"{bad.numel()} batch elements). Check the forcing and parameters there; a law that falls with its donor "
             "store can make the step unsolvable.",
-            failed=problem.spread(bad),
+            failed=problem.spread(bad if failed is None else failed),
         )
 
     def _check(self, problem: Problem, march: March, cuts: Cuts, report: SolverReport) -> None:

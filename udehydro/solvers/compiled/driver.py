@@ -1,0 +1,270 @@
+"""Compiled: the same schemes, one step after the other, with loops and laws compiled by numba."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from functools import lru_cache
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from udehydro.balance import Balance
+from udehydro.errors import ConfigError
+from udehydro.solvers.compiled import module
+from udehydro.solvers.march import March, Segment, Steps
+from udehydro.solvers.one_step import Cuts, OneStep
+from udehydro.solvers.problem import Problem, SolverReport
+from udehydro.solvers.warm import WarmStart
+
+_PROGRAMS: WeakKeyDictionary[Balance, dict] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Compiled(OneStep):
+    """Sequential stepping of implicit tableaux in compiled loops on the CPU; options of every driver in
+    :class:`OneStep`.
+
+    The laws are traced once and compiled with the loops (some seconds for a new model, kept on disk). Stores that
+    depend on each other are solved together, in the order of the graph; laws linear in their stores need no iteration.
+    Values are computed in double precision whatever the precision of the inputs.
+
+    Parameters
+    ----------
+    warm_start : start every step from the stages of the last run over the same intervals, where there is one.
+
+    Raises
+    ------
+    ConfigError
+        Without numba, for tensors that are not on the CPU, and for explicit tableaux.
+    StructureError
+        For laws that look at values, and networks with a member axis.
+    """
+
+    _: KW_ONLY
+    warm_start: bool = True
+    memory: WarmStart = field(default_factory=WarmStart, init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.tableau.implicit:
+            raise ConfigError(f"Compiled needs an implicit tableau, not '{self.tableau.name}'; use Stepping.")
+
+    def march(self, problem: Problem, y: Tensor, cuts: Cuts, report: SolverReport) -> March:
+        if problem.days.device.type != "cpu":
+            raise ConfigError(f"Compiled runs on the CPU, the forcing is on {problem.days.device}: use AllAtOnce.")
+        program = compiled(problem)
+        basins = max(1, int(np.prod(problem.batch)))
+        pieces = np.empty((len(problem.days), basins), dtype=np.int64)
+        each = cuts.each
+        pieces[:] = each.reshape(len(each), -1).numpy() if isinstance(each, Tensor) else each
+        run = _Run(self, problem, program, y)
+        needed = run.go(pieces, report)
+        if (needed != pieces).any():
+            report.split_intervals += int((needed != pieces).sum())
+            # once more with these cuts, now that the place of every step in the record is known
+            needed = run.go(needed, report)
+        march = run.result()
+        if self.warm_start:
+            self.memory.keep(problem, march)
+        return march
+
+    def attach(self, problem: Problem, march: March, storage0: Tensor, report: SolverReport) -> tuple[Tensor, Tensor]:
+        if isinstance(march, _Record):
+            return _Adjoint.apply(problem, self.tableau, march, report, storage0, *problem.leaves())
+        return super().attach(problem, march, storage0, report)
+
+
+def compiled(problem: Problem) -> module.Program:
+    """The program of a problem's model, made once."""
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("Compiled needs numba: pip install 'udehydro[fast]', or use AllAtOnce.") from error
+    model = problem.model
+    wanted = tuple(f.requires_grad for f in problem.forcing)
+    trained = tuple(p.requires_grad for p in model.parameters())
+    programs = _PROGRAMS.setdefault(model, {})
+    if (wanted, trained) not in programs:
+        programs[wanted, trained] = module.build(model, wanted)
+    return programs[wanted, trained]
+
+
+class _Record(March):
+    """A march of the compiled driver, which its compiled adjoint can walk back."""
+
+    pieces: np.ndarray
+    first: np.ndarray
+    stages: np.ndarray
+
+
+class _Run:
+    """One run: arrays in, loops, arrays out."""
+
+    def __init__(self, solver: Compiled, problem: Problem, program: module.Program, y: Tensor):
+        self.solver, self.problem, self.program, self.y = solver, problem, program, y
+        self.basins = max(1, int(np.prod(problem.batch)))
+        self.forcing = _series(problem.forcing, (len(problem.days), *problem.batch))
+        self.theta = _parameters(problem)
+        self.moving = _padded(problem.varying)
+        self.a, self.b = (np.array(c, dtype=float) for c in (solver.tableau.a, solver.tableau.b))
+        self.days = problem.days.double().numpy()
+        self.floor = 50.0 * torch.finfo(problem.days.dtype).eps
+
+    def go(self, pieces: np.ndarray, report: SolverReport) -> np.ndarray:
+        """Run with every interval cut into ``pieces`` (T, B) steps; returns the cuts that turned out to be needed."""
+        solver, problem, program = self.solver, self.problem, self.program
+        n_stores, n_fluxes = len(problem.model.store_names), len(problem.model.flux_names)
+        most = pieces.max(1)
+        self.pieces, self.first = pieces, np.concatenate([[0], np.cumsum(most)[:-1]])
+        self.interval = torch.from_numpy(np.repeat(np.arange(len(most)), most))
+        steps = int(most.sum())
+        self.storage = np.full((n_stores, len(most) + 1, self.basins), np.nan)
+        self.storage[:, 0] = self.y.double().reshape(n_stores, -1).numpy()
+        self.volume = np.full((n_fluxes, len(most), self.basins), np.nan)
+        self.stages = np.zeros((len(self.b), n_stores, steps, self.basins))
+        guess = None
+        if solver.warm_start:
+            guess = solver.memory.guess(problem, self.interval, len(self.b))
+        warm = self.stages
+        if guess is not None:
+            warm = np.stack([g.double().reshape(n_stores, steps, -1).numpy() for g in guess])
+        needed, failed = pieces.copy(), np.full(self.basins, -1)
+        worst, counts = np.zeros(self.basins), np.zeros(1, dtype=np.int64)
+        smallest = program.module.march(
+            program.blocks, program.sizes, program.linear, program.moves, self.a, self.b, self.forcing, self.theta,
+            self.moving, module.flat_weights(problem.model), self.days, pieces, self.first, guess is not None, warm,
+            solver.tolerance, self.floor, solver.splits, solver.undershoot == "split", True, program.temporaries,
+            program.workspace, self.storage, self.volume, self.stages, needed, failed, worst, counts,
+        )  # fmt: skip
+        report.newton_iterations += int(counts[0])
+        report.pivots.append(torch.tensor(smallest))
+        if (failed >= 0).any():
+            k = int(failed[failed >= 0].min())
+            bad = torch.from_numpy(failed >= 0).reshape(problem.batch)
+            first = torch.from_numpy(failed == k).reshape(problem.batch)
+            y = torch.from_numpy(self.storage[:, k]).reshape(n_stores, *problem.batch)
+            at = torch.where(first, y, torch.zeros_like(y))
+            solver.check_rates(problem, at.to(problem.days.dtype), k)
+            solver.fail(problem, k, first, y, torch.from_numpy(worst).reshape(problem.batch), bad)
+        return needed
+
+    def result(self) -> _Record:
+        problem, dtype = self.problem, self.problem.days.dtype
+        batch, n_steps = problem.batch, len(self.interval)
+        record = _Record(self.y, len(problem.days), len(problem.model.flux_names))
+
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).reshape(*array.shape[:2], *batch).to(dtype)
+
+        edges, volume = tensor(self.storage), tensor(self.volume)
+        solved = tuple(tensor(stage) for stage in self.stages)
+        starts = edges[:, :-1]
+        h = problem.days.reshape(-1, *(1,) * len(batch))
+        if n_steps > len(problem.days):
+            h, starts = self._cut_steps(solved)
+        record.extend(Segment(Steps(self.interval, h, starts, solved), volume, edges[:, 1:]))
+        record.pieces, record.first, record.stages = self.pieces, self.first, self.stages
+        return record
+
+    def _cut_steps(self, solved: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Length and start of every step where intervals are cut."""
+        batch, interval = self.problem.batch, self.interval
+        number = torch.arange(len(interval)) - torch.from_numpy(self.first)[interval]
+        pieces = torch.from_numpy(self.pieces)[interval]
+        h = torch.where(number[:, None] < pieces, self.problem.days[interval][:, None] / pieces, 0.0)
+        h = h.reshape(-1, *batch).to(self.problem.days.dtype)
+        edges = torch.from_numpy(self.storage).reshape(self.storage.shape[0], -1, *batch).to(h.dtype)
+        if self.solver.tableau.stiffly_accurate:
+            starts = torch.cat([edges[:, :1], solved[-1][:, :-1]], dim=1)
+            begins = torch.from_numpy(self.first)
+            starts[:, begins] = edges[:, :-1]
+            return h, starts
+        raise ConfigError("Compiled cuts intervals with stiffly accurate tableaux only: use Stepping.")
+
+
+class _Adjoint(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, problem, tableau, march, report, storage0, *leaves):
+        ctx.run = problem, tableau, march, report
+        return march.storage.clone(), march.volume.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g_storage, g_volume):
+        problem, tableau, march, report = ctx.run
+        program, model = compiled(problem), problem.model
+        intervals, basins = march.pieces.shape
+        a, b = (np.array(c, dtype=float) for c in (tableau.a, tableau.b))
+        theta, moving = _parameters(problem), _padded(problem.varying)
+        wanted = _padded(f.requires_grad for f in problem.forcing)
+        adjoint = np.zeros((len(model.store_names), intervals + 1, basins))
+        g_forcing = np.zeros((max(1, int(wanted.sum())), intervals, basins))
+        g_theta = tuple(np.zeros_like(t) for t in theta)
+        weights = module.flat_weights(model)
+        g_weights = np.zeros(len(weights))
+        program.module.reverse(
+            program.sizes, program.moves, a, b, _series(problem.forcing, (intervals, *problem.batch)), theta, moving,
+            wanted, weights, problem.days.double().numpy(), march.pieces, march.first, program.workspace, march.stages,
+            _cotangent(g_storage), _cotangent(g_volume), adjoint, g_forcing, g_theta, g_weights,
+        )  # fmt: skip
+        dtype = problem.days.dtype
+        lam = torch.from_numpy(adjoint).reshape(adjoint.shape[0], intervals + 1, *problem.batch).movedim(0, -1)
+        report.adjoint = lam.to(dtype)
+        gradients = [torch.from_numpy(g).reshape(intervals, *problem.batch) for g in g_forcing[: int(wanted.sum())]]
+        for value, varies, g in zip(problem.theta, problem.varying, g_theta, strict=False):
+            if value.requires_grad:
+                g = torch.from_numpy(g).reshape(intervals if varies else 1, *problem.batch)
+                gradients.append(g if varies else _reduced(g[0], value.shape))
+        position = 0
+        for weight in model.parameters():
+            if weight.requires_grad:
+                part = g_weights[position : position + weight.numel()]
+                gradients.append(torch.from_numpy(part).reshape(weight.shape))
+            position += weight.numel()
+        return None, None, None, None, report.adjoint[0], *(g.to(dtype) for g in gradients)
+
+
+def _reduced(gradient: Tensor, shape: torch.Size) -> Tensor:
+    """Sum a gradient (*batch) over the elements that share a parameter of some shape."""
+    gradient = gradient.sum(tuple(range(gradient.ndim - len(shape)))) if gradient.ndim > len(shape) else gradient
+    shared = [d for d, n in enumerate(shape) if n == 1 and gradient.shape[d] > 1]
+    return gradient.sum(shared, keepdim=True) if shared else gradient.reshape(shape)
+
+
+def _cotangent(gradient: Tensor) -> np.ndarray:
+    """(., T, B) from (T, *batch, .)."""
+    flat = gradient.detach().double().movedim(-1, 0).contiguous().numpy()
+    return flat.reshape(*flat.shape[:2], -1)
+
+
+def _series(values, shape) -> tuple[np.ndarray, ...]:
+    """Forcings (T, B), one array each; one of zeros where there is none."""
+    flat = [v.detach().double().expand(shape).contiguous().reshape(shape[0], -1).numpy() for v in values]
+    return tuple(flat) or (np.zeros((shape[0], max(1, int(np.prod(shape[1:]))))),)
+
+
+def _parameters(problem: Problem) -> tuple[np.ndarray, ...]:
+    """Parameters (T or 1, B)."""
+    values = []
+    for value, varies in zip(problem.theta, problem.varying, strict=True):
+        value = value.detach().double()
+        value = value.expand(len(problem.days), *problem.batch) if varies else value.expand(1, *problem.batch)
+        values.append(value.contiguous().reshape(value.shape[0], -1).numpy())
+    return tuple(values) or (np.zeros((1, max(1, int(np.prod(problem.batch))))),)
+
+
+def _padded(flags) -> np.ndarray:
+    return np.array([*flags] or [False])
+
+
+@lru_cache
+def available() -> bool:
+    """Whether numba can be imported."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return False
+    return True

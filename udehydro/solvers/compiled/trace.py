@@ -1,0 +1,127 @@
+"""A model's laws as a graph of elementary operations at one point, recorded from PyTorch.
+
+The laws are run once on one point, with the backward passes that make Jacobians and vector-Jacobian products, and every
+elementary operation is recorded. So any law works that PyTorch can run without looking at its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from udehydro.balance import Balance
+from udehydro.errors import StructureError
+
+
+class Traced(NamedTuple):
+    """A graph and the names of its inputs, in order; outputs in the order the traced function returned them."""
+
+    graph: fx.GraphModule
+    inputs: tuple[str, ...]
+
+
+class Shapes(NamedTuple):
+    """How many values a model's laws read at a point."""
+
+    stores: int
+    forcing: int
+    theta: int
+    fluxes: int
+
+
+def shapes(model: Balance) -> Shapes:
+    return Shapes(
+        len(model.store_names),
+        len(model.forcing_names) + model.driven_count,
+        len(model.parameter_names),
+        len(model.flux_names),
+    )
+
+
+def tendency_and_jacobian(model: Balance, block: Sequence[int]) -> Traced:
+    """Net inflow of the stores of a block, and its derivatives by these stores, row by row."""
+
+    def function(stores, forcing, theta):
+        own = [s.detach().requires_grad_(i in block) for i, s in enumerate(stores)]
+        with torch.enable_grad():
+            f = model.tendency(model.fluxes(own, forcing, theta))
+            rows = [_derivatives(f[i], [own[j] for j in block]) for i in block]
+        return [f[i] for i in block], rows
+
+    return _trace(model, function)
+
+
+def rates(model: Balance) -> Traced:
+    """All fluxes."""
+    return _trace(model, lambda stores, forcing, theta: model.fluxes(stores, forcing, theta))
+
+
+def jacobian(model: Balance) -> Traced:
+    """Derivatives of all tendencies by all stores, row by row, structural zeros left out."""
+
+    def function(stores, forcing, theta):
+        own = [s.detach().requires_grad_() for s in stores]
+        with torch.enable_grad():
+            f = model.tendency(model.fluxes(own, forcing, theta))
+            rows = []
+            for i, sees in enumerate(model.dependence):
+                if any(sees):
+                    rows.append(_derivatives(f[i], [own[j] for j, s in enumerate(sees) if s]))
+        return rows
+
+    return _trace(model, function)
+
+
+def pull_stores(model: Balance) -> Traced:
+    """Vector-Jacobian product of the fluxes, for a cotangent each, by the stores."""
+
+    def function(stores, forcing, theta, cotangent):
+        stores = [s.detach().requires_grad_() for s in stores]
+        with torch.enable_grad():
+            return _derivatives(_paired(model.fluxes(stores, forcing, theta), cotangent), stores)
+
+    return _trace(model, function, cotangent=True)
+
+
+def pull_inputs(model: Balance, forcing_wanted: Sequence[bool], weights: Sequence[Tensor]) -> Traced:
+    """Vector-Jacobian product of the fluxes by the wanted forcings, all of theta, and weights."""
+
+    def function(stores, forcing, theta, cotangent):
+        theta = [t.detach().requires_grad_() for t in theta]
+        forcing = [f.detach().requires_grad_(w) for f, w in zip(forcing, forcing_wanted, strict=True)]
+        inputs = [*(f for f, w in zip(forcing, forcing_wanted, strict=True) if w), *theta, *weights]
+        with torch.enable_grad():
+            return _derivatives(_paired(model.fluxes(stores, forcing, theta), cotangent), inputs)
+
+    return _trace(model, function, cotangent=True)
+
+
+def _paired(fluxes: Sequence[Tensor], cotangent: Sequence[Tensor]) -> Tensor:
+    return sum((q * c).sum() for q, c in zip(fluxes, cotangent, strict=True))
+
+
+def _derivatives(value: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    if not (value.requires_grad and inputs):
+        return [torch.zeros_like(i) for i in inputs]
+    return torch.autograd.grad(value.sum(), inputs, retain_graph=True, allow_unused=True, materialize_grads=True)
+
+
+def _trace(model: Balance, function: Callable, cotangent: bool = False) -> Traced:
+    n = shapes(model)
+    parts = {"y": n.stores, "x": n.forcing, "t": n.theta} | ({"c": n.fluxes} if cotangent else {})
+    # values are of no account but must not be special: two of them equal would be recorded as one tie of a minimum
+    values = [[torch.full((1,), 0.5 + 0.01 * i + j, dtype=torch.float64) for i in range(count)]
+              for j, count in enumerate(parts.values())]  # fmt: skip
+    try:
+        graph = make_fx(function)(*values)
+    except Exception as error:
+        raise StructureError(
+            f"The laws of '{model.structure.name}' cannot be compiled: {error}. A law that looks at the values of its "
+            "inputs (if, float(), a loop until something holds) runs with AllAtOnce or Stepping."
+        ) from error
+    graph.graph.eliminate_dead_code()
+    return Traced(graph, tuple(f"{name}{i}" for name, count in parts.items() for i in range(count)))
