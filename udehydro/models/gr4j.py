@@ -5,6 +5,10 @@ so the code published with the paper computes the outflow coefficient, and refer
 (hydroGR/GR4-StateSpace, CODE_GR4/GR4_STSP.f, version 1.0, doi 10.5281/zenodo.1118183). The response of the cascade then
 peaks at x4, and its mean delay is n x4 / (n - 1). Codes with the rate n / x4 need an x4 larger by n / (n - 1).
 
+The unit hydrograph peaks at x4 too, but cuts off there: its mean delay is 0.71 x4, and rain enters it at the start of a
+day. For the same discharge the cascade needs a smaller x4, about 0.65 x4 - 0.6 d: hence a range that begins at 0.05 d,
+where published ones of the unit hydrograph begin at 0.5 d.
+
 Interception is a flux here, so that precipitation, evapotranspiration, exchange and discharge close the balance; what
 stays in the store is that of net rainfall, as published. The direct branch, max(q1 + F, 0), loses no more than it
 carries: the exchange that takes place, max(F, -q1), is a flux of its own.
@@ -147,7 +151,7 @@ def gr4j_cascade(n: int = 11) -> Structure:
             "x1": Range(1.0, 2000.0, "mm", default=350.0),
             "x2": Range(-20.0, 20.0, "mm/d", default=0.0),
             "x3": Range(1.0, 300.0, "mm", default=90.0),
-            "x4": Range(0.5, 15.0, "d", default=1.7),
+            "x4": Range(0.05, 15.0, "d", default=0.5),
         },
         quantities=(net_rain, net_pet, filling, potential_exchange),
         fluxes=(
