@@ -36,11 +36,11 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
-def write(name: str, title: str, body: str) -> None:
-    """Replace, or append, the section ``name``."""
+def write(name: str, title: str, body: str, script: str | None = None) -> None:
+    """Replace, or append, the section ``name``, written by ``script`` (of the same name by default)."""
     page = PAGE.read_text() if PAGE.exists() else HEAD
     start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
-    script = f"`examples/benchmarks/{name}.py`"
+    script = f"`examples/benchmarks/{script or name}.py`"
     section = f"{start}\n## {title}\n\n{body}\n\n{script}; {machine()}\n{end}"
     if start in page:
         before, rest = page.split(start, 1)
