@@ -11,14 +11,19 @@ import yaml
 from udehydro import models, settings
 from udehydro.errors import ConfigError
 from udehydro.settings import Period
-from udehydro.solvers import BACKWARD_EULER, SDIRK2, AllAtOnce, Solver, Stepping
+from udehydro.solvers import BACKWARD_EULER, SDIRK2, AllAtOnce, Automatic, Compiled, Solver, Stepping
 from udehydro.structure import Structure, suggest
 from udehydro.training.losses import KGE, NSE, LogNSE, Loss, SqrtNSE
 
 STRUCTURES: dict[str, Structure] = {n: s for n in models.__all__ if isinstance(s := getattr(models, n), Structure)}
 LOSSES: dict[str, Loss] = {"nse": NSE(), "kge": KGE(), "sqrt_nse": SqrtNSE(), "log_nse": LogNSE()}
 SCHEMES = {"sdirk2": SDIRK2, "backward_euler": BACKWARD_EULER}
-SOLVERS: dict[str, Callable[..., Solver]] = {"all_at_once": AllAtOnce, "stepping": Stepping}
+SOLVERS: dict[str, Callable[..., Solver]] = {
+    "automatic": Automatic,
+    "all_at_once": AllAtOnce,
+    "compiled": Compiled,
+    "stepping": Stepping,
+}
 DEMO = "demo:fulda"
 """Name under which the shipped demonstration data are read."""
 
@@ -70,7 +75,7 @@ class Experiment:
     learning_rate: float = 0.01
     penalty: float = 0.0
     loss: str = "nse"
-    solver: str = "all_at_once"
+    solver: str = "automatic"
     scheme: str = "sdirk2"
     substeps: int = 1
     warmup_days: int = 365

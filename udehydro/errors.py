@@ -17,6 +17,10 @@ class ConfigError(UdehydroError, ValueError):
     """A setting that is unknown, contradictory or out of range."""
 
 
+class StepBoundWarning(UserWarning):
+    """Parameters beyond a bound of the model, where an implicit step may have several solutions or none."""
+
+
 class SolverError(UdehydroError, ArithmeticError):
     """A solver could not return a trustworthy number.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,11 +11,11 @@ import torch
 from torch import Tensor
 
 from udehydro.balance import Balance
-from udehydro.errors import DataError, StructureError
+from udehydro.errors import DataError, StepBoundWarning, StructureError
 from udehydro.forcing import Forcing
 from udehydro.laws.neural import Perceptron
 from udehydro.simulation import Simulation
-from udehydro.solvers import AllAtOnce, Problem, Solver
+from udehydro.solvers import Automatic, Problem, Solver
 
 SPIN_UP_CYCLES = 10
 SPIN_UP_CHANGE = 0.1
@@ -40,7 +41,7 @@ def simulate(
         exactly one more, leading T or 1. ``None`` takes the declared defaults.
     storage0 : initial storages [mm], a tensor (*batch, S) or a value per store; ``None`` repeats the first year
         until storages change by less than 0.1 mm (at most 10 times), without gradient.
-    solver : ``AllAtOnce()`` (SDIRK2, one step per interval) by default.
+    solver : ``Automatic()`` (SDIRK2, one step per interval, by the driver that suits the problem) by default.
 
     Returns
     -------
@@ -53,13 +54,15 @@ def simulate(
     SolverError
         Where the solver cannot vouch for its numbers; names basin and date.
     """
-    solver = solver or AllAtOnce()
+    solver = solver or Automatic()
     problem = pose(model, forcing, theta)
     if storage0 is None:
         start, cycles, settled = spin_up(model, forcing, theta=theta, solver=solver)
     else:
         start, cycles = _storage(model, forcing, storage0), None
     storage, volume, report = solver(problem, start)
+    for message in report.bounds:
+        warnings.warn(message, StepBoundWarning, stacklevel=2)
     if cycles is not None:
         ending = (
             "" if bool(settled.all()) else f", not settled to {SPIN_UP_CHANGE} mm in {int((~settled).sum())} element(s)"
@@ -183,7 +186,7 @@ def spin_up(
     10 repetitions. Without gradient. Parameters and errors
     as in :func:`simulate`; of a parameter that varies in time the first year is taken.
     """
-    solver = solver or AllAtOnce()
+    solver = solver or Automatic()
     year = forcing.isel(slice(0, int((forcing.time < forcing.time[0] + _YEAR).sum())))
     if theta is not None:
         like = forcing.like

@@ -44,7 +44,7 @@ def command(
     warmup_days: int = typer.Option(
         None, "--warmup-days", help="Days at the start of the record that are not scored. [default: 365]"
     ),
-    solver: str = typer.Option(None, "--solver", help=f"One of: {', '.join(SOLVERS)}. [default: all_at_once]"),
+    solver: str = typer.Option(None, "--solver", help=f"One of: {', '.join(SOLVERS)}. [default: automatic]"),
     scheme: str = typer.Option(None, "--scheme", help=f"One of: {', '.join(SCHEMES)}. [default: sdirk2]"),
     substeps: int = typer.Option(None, "--substeps", help="Equal steps per interval of the data. [default: 1]"),
     area: float = o.AREA,

@@ -23,7 +23,7 @@ from udehydro.files import write_atomic, write_json_atomic, write_netcdf_atomic
 from udehydro.forcing import Forcing
 from udehydro.settings import Period
 from udehydro.simulation import Simulation
-from udehydro.solvers import AllAtOnce
+from udehydro.solvers import Automatic
 from udehydro.structure import suggest
 
 FILES = ("simulation.nc", "summary.json", "figures")
@@ -68,8 +68,8 @@ def command(
     source = o.source(data, basin, area, lat, column, unit, dayfirst, fill_gaps)
     dataset, forcing = read_forcing(source, chosen, device or "cpu")
     require_cover(forcing, shown)
-    simulation = run_saved(chosen, forcing, AllAtOnce())
-    trained, used = chosen.about.get("solver"), simulation.report.solver
+    simulation = run_saved(chosen, forcing, Automatic())
+    trained, used = chosen.about.get("scheme"), simulation.report.scheme
     if trained not in (None, used):
         typer.echo(f"Warning: the model was trained with {trained} and is run with {used} here.", err=True)
     observed = observations(dataset, forcing, warmup_days)

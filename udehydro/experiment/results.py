@@ -115,7 +115,7 @@ def save_models(out: Path, record: Record, variants: list[Variant]) -> None:
     """Every variant and basin as a folder ``models/<variant>/<basin>``."""
     for v in variants:
         for i, basin in enumerate(record.basins):
-            about = {"variant": v.name, "basin": basin, "solver": v.simulation.report.solver}
+            about = {"variant": v.name, "basin": basin, "scheme": v.simulation.report.scheme}
             about["record_start"] = str(record.forcing.time[0].astype("datetime64[D]"))
             folder = model_folder(out, v.name, basin)
             saved.save(folder, v.simulation.model, v.parameters(i), storage0=v.storage0(i), member=i, **about)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from udehydro.solvers.problem import Problem
+from udehydro.solvers.problem import Problem, SolverReport
+from udehydro.solvers.tableau import Tableau
 
 POINTS = 4096
 """Step-and-batch points linearised at once: what stays in the cache of a CPU core with a network."""
@@ -73,6 +74,14 @@ class March:
     def volume(self) -> Tensor:
         """Volumes (T, *batch, F)."""
         return self._volumes.movedim(0, -1)
+
+    def attach(
+        self, problem: Problem, tableau: Tableau, storage0: Tensor, report: SolverReport
+    ) -> tuple[Tensor, Tensor]:
+        """Storages and volumes with the exact discrete adjoint attached (first derivatives only)."""
+        from udehydro.solvers.adjoint import attach  # it reads marches, so it cannot be imported the other way
+
+        return attach(problem, tableau, self, storage0, report)
 
     def steps(self) -> Steps:
         """All steps, stacked once and kept."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from udehydro.errors import ConfigError, SolverError
-from udehydro.solvers import adjoint, newton, tape
+from udehydro.solvers import newton, tape
 from udehydro.solvers.march import March, Steps, chunks
 from udehydro.solvers.problem import Problem, SolverReport
 from udehydro.solvers.step import path
@@ -75,7 +75,7 @@ class OneStep:
     def __call__(self, problem: Problem, storage0: Tensor) -> tuple[Tensor, Tensor, SolverReport]:
         from udehydro.solvers.refine import refine  # it marches with drivers, so they cannot be imported the other way
 
-        report = SolverReport(f"{type(self).__name__}({self.tableau.name})")
+        report = SolverReport(f"{type(self).__name__}({self.tableau.name})", self.scheme)
         with torch.no_grad():
             y = storage0.detach().movedim(-1, 0)
             cuts = Cuts(problem, self.substeps)
@@ -84,21 +84,25 @@ class OneStep:
             else:
                 march = self.march(problem, y, cuts, report)
         self._check(problem, march, cuts, report)
+        self._check_bounds(problem, cuts, report)
         wants = torch.is_grad_enabled() and (storage0.requires_grad or problem.leaves() or problem.stray_flux())
         if not wants:
             return march.storage, march.volume, report
         if self.gradient == "adjoint":
             problem.check_reach()
-            return *self.attach(problem, march, storage0, report), report
+            return *march.attach(problem, self.tableau, storage0, report), report
         return *tape.replay(problem, self.tableau, march, storage0, self.checkpoint), report
+
+    @property
+    def scheme(self) -> str:
+        """What decides the numbers, whatever the driver."""
+        steps = "" if isinstance(self.substeps, int) and self.substeps == 1 else f", substeps={self.substeps}"
+        steps = ", substeps by interval" if isinstance(self.substeps, Tensor) else steps
+        return self.tableau.name + (steps if self.accuracy is None else f", accuracy={self.accuracy:g} mm")
 
     @abstractmethod
     def march(self, problem: Problem, y: Tensor, cuts: Cuts, report: SolverReport) -> March:
         """Run from the state ``y`` (S, *batch), without a graph."""
-
-    def attach(self, problem: Problem, march: March, storage0: Tensor, report: SolverReport) -> tuple[Tensor, Tensor]:
-        """Storage and volumes with the exact discrete adjoint attached."""
-        return adjoint.attach(problem, self.tableau, march, storage0, report)
 
     def check_rates(self, problem: Problem, y: Tensor, k: int) -> None:
         """Name a law that is not finite at the start of an interval: no step, however short, would help."""
@@ -115,7 +119,13 @@ class OneStep:
         )
 
     def fail(
-        self, problem: Problem, k: int, bad: Tensor, y: Tensor, residual: Tensor | None = None, failed: Tensor | None = None
+        self,
+        problem: Problem,
+        k: int,
+        bad: Tensor,
+        y: Tensor,
+        residual: Tensor | None = None,
+        failed: Tensor | None = None,
     ) -> None:
         """Raise for interval ``k``, which no halving solved in the elements ``bad``; ``failed``: in any interval."""
         element = bad.nonzero()[0].tolist()
@@ -128,6 +138,19 @@ class OneStep:
             "store can make the step unsolvable.",
             failed=problem.spread(bad if failed is None else failed),
         )
+
+    def _check_bounds(self, problem: Problem, cuts: Cuts, report: SolverReport) -> None:
+        """Note parameters for which a step may have several solutions; :func:`udehydro.simulate` warns of them."""
+        if not problem.model.structure.bounds or not self.tableau.implicit or problem.days.is_meta:
+            return
+        diagonal = max(row[i] for i, row in enumerate(self.tableau.a))
+        pieces = cuts.each if isinstance(cuts.each, int) else int(cuts.each.min())
+        step = problem.days.max().item() / pieces * diagonal
+        for found in problem.model.exceeded([p.detach() for p in problem.theta], step):
+            shape = torch.broadcast_shapes(found.mask.shape, problem.batch)
+            element = found.mask.expand(shape).nonzero()[0].tolist()[len(shape) - len(problem.batch) :]
+            more = None if found.substeps is None else found.substeps * pieces
+            report.bounds.append(found.bound.message(found.worst, problem.label(0, element), more))
 
     def _check(self, problem: Problem, march: March, cuts: Cuts, report: SolverReport) -> None:
         if report.pivots:

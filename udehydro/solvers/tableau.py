@@ -117,3 +117,12 @@ RK4 = Tableau(
 BACKWARD_EULER = Tableau("backward Euler", ((1.0,),), (1.0,), 1)
 SDIRK2 = Tableau("SDIRK2", ((_GAMMA, 0.0), (1.0 - _GAMMA, _GAMMA)), (1.0 - _GAMMA, _GAMMA), 2)
 """L-stable, second order (Alexander 1977); R(-z) turns negative beyond z = 1 + sqrt(2) = 2.414."""
+
+_HALF = 1.0 - 0.5 * math.sqrt(2.0)
+TR_BDF2 = Tableau(
+    "TR-BDF2",
+    ((0.0, 0.0, 0.0), (_HALF, _HALF, 0.0), (math.sqrt(2.0) / 4, math.sqrt(2.0) / 4, _HALF)),
+    (math.sqrt(2.0) / 4, math.sqrt(2.0) / 4, _HALF),
+    2,
+)
+"""L-stable, second order, an explicit first stage (Bank et al. 1985; Hosea and Shampine 1996)."""

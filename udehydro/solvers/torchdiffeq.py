@@ -70,7 +70,8 @@ class Torchdiffeq:
             raise ConfigError(f"step_size does not apply to the adaptive method '{self.method}'; use rtol and atol.")
 
     def __call__(self, problem: Problem, storage0: Tensor) -> tuple[Tensor, Tensor, SolverReport]:
-        report = SolverReport(f"Torchdiffeq({self.method}, adjoint={self.adjoint})")
+        name = f"Torchdiffeq({self.method}, adjoint={self.adjoint})"
+        report = SolverReport(name, f"torchdiffeq {self.method}")
         solve = self._by_interval if self.span == "interval" else self._whole_record
         if self.adjoint and torch.is_grad_enabled():
             storage, volume = _isolated(problem, storage0.movedim(-1, 0), solve)

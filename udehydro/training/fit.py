@@ -95,9 +95,11 @@ def fit(
     run.select, run.frozen_step = select, frozen_step
     run.settings |= {"select": select, "frozen_step": None if frozen_step is None else frozen_step.tolist()}
     run.folder = Path(checkpoint) if checkpoint is not None else None
+    total = sum(s.steps for s in run.stages)
+    if hasattr(run.solver, "runs"):
+        run.expect(total)
     if resume and run.folder is not None:
         run.resume()
-    total = sum(s.steps for s in run.stages)
     with tqdm(total=total, initial=run.done_steps, desc=progress or "", disable=progress is None, leave=False) as bar:
         while run.stage < len(run.stages):
             run.run_stage(bar)

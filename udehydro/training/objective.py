@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from udehydro.balance import Balance
-from udehydro.errors import SolverError
+from udehydro.errors import SolverError, StepBoundWarning
 from udehydro.forcing import Forcing
 from udehydro.simulate import simulate
 from udehydro.simulation import Simulation
@@ -101,9 +102,11 @@ class Objective:
         """One run at the present values."""
         start = self.parameters.storage0(self.model.store_names)
         storage0 = self.storage0 if start is None else start
-        return simulate(
-            self.model, self.forcing, theta=self.parameters(self.forcing), storage0=storage0, solver=self.solver
-        )
+        theta = self.parameters(self.forcing)
+        with warnings.catch_warnings():
+            # a search passes through such parameters; whoever simulates what it found is warned
+            warnings.simplefilter("ignore", StepBoundWarning)
+            return simulate(self.model, self.forcing, theta=theta, storage0=storage0, solver=self.solver)
 
     def _per_member(self, loss: Tensor) -> Tensor:
         return loss.reshape(self.members.members, -1).mean(1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from udehydro.errors import ConfigError, DataError, SolverError
 from udehydro.forcing import Forcing
 from udehydro.simulate import spin_up
-from udehydro.solvers import AllAtOnce
+from udehydro.solvers import Automatic
 from udehydro.solvers.warm import WarmStart
 from udehydro.training import checkpoint as checkpoints
 from udehydro.training.members import Members
@@ -33,7 +33,7 @@ class Run:
         if observed.shape[0] != len(forcing):
             raise DataError(f"observed has {observed.shape[0]} intervals, the forcing {len(forcing)}.")
         self.model, self.parameters, self.observe = model, parameters, observe
-        solver = solver or AllAtOnce()
+        solver = solver or Automatic()
         # a copy has a memory of its own: guesses of this run alone, kept in its checkpoints
         self.solver = replace(solver) if hasattr(solver, "memory") else solver
         self.warm = getattr(self.solver, "memory", None) or WarmStart()
@@ -59,6 +59,11 @@ class Run:
         self.best_x = self.members.read()
         inf = torch.full_like(self.best_x[:, 0], torch.inf)
         self.best_train, self.best_valid, self.best_step = inf, inf, torch.zeros_like(inf, dtype=torch.int64)
+
+    def expect(self, runs: int) -> None:
+        """Tell a solver that chooses its driver how many runs are to come."""
+        self.solver = replace(self.solver, runs=runs)
+        self.warm = self.solver.memory
 
     def run_stage(self, bar) -> None:
         """Run, or go on with, the present stage."""

@@ -17,6 +17,7 @@ from udehydro.solvers.compiled import module
 from udehydro.solvers.march import March, Segment, Steps
 from udehydro.solvers.one_step import Cuts, OneStep
 from udehydro.solvers.problem import Problem, SolverReport
+from udehydro.solvers.tableau import Tableau
 from udehydro.solvers.warm import WarmStart
 
 _PROGRAMS: WeakKeyDictionary[Balance, dict] = WeakKeyDictionary()
@@ -71,11 +72,6 @@ class Compiled(OneStep):
             self.memory.keep(problem, march)
         return march
 
-    def attach(self, problem: Problem, march: March, storage0: Tensor, report: SolverReport) -> tuple[Tensor, Tensor]:
-        if isinstance(march, _Record):
-            return _Adjoint.apply(problem, self.tableau, march, report, storage0, *problem.leaves())
-        return super().attach(problem, march, storage0, report)
-
 
 def compiled(problem: Problem) -> module.Program:
     """The program of a problem's model, made once."""
@@ -92,12 +88,22 @@ def compiled(problem: Problem) -> module.Program:
     return programs[wanted, trained]
 
 
+def is_built(problem: Problem) -> bool:
+    """Whether the model was compiled before, by this process."""
+    return problem.model in _PROGRAMS
+
+
 class _Record(March):
     """A march of the compiled driver, which its compiled adjoint can walk back."""
 
     pieces: np.ndarray
     first: np.ndarray
     stages: np.ndarray
+
+    def attach(
+        self, problem: Problem, tableau: Tableau, storage0: Tensor, report: SolverReport
+    ) -> tuple[Tensor, Tensor]:
+        return _Adjoint.apply(problem, tableau, self, report, storage0, *problem.leaves())
 
 
 class _Run:
@@ -136,7 +142,7 @@ class _Run:
         smallest = program.module.march(
             program.blocks, program.sizes, program.linear, program.moves, self.a, self.b, self.forcing, self.theta,
             self.moving, module.flat_weights(problem.model), self.days, pieces, self.first, guess is not None, warm,
-            solver.tolerance, self.floor, solver.splits, solver.undershoot == "split", True, program.temporaries,
+            solver.tolerance, self.floor, solver.splits, solver.undershoot == "split", program.temporaries,
             program.workspace, self.storage, self.volume, self.stages, needed, failed, worst, counts,
         )  # fmt: skip
         report.newton_iterations += int(counts[0])

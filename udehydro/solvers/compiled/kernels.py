@@ -138,10 +138,10 @@ def solve_block(b, stores, n, linear, y, base, ha, x, t, w, s, tmp, f, jac, r, m
 @njit(cache=True, error_model="numpy")
 def march(
     blocks, sizes, linear, moves, a, b, forcing, theta, moving, w, days, pieces, first, warm, warm_stages, absolute,
-    floor, splits, no_undershoot, record, temporaries, workspace, storage, volume, stages, needed, failed, worst, counts,
+    floor, splits, no_undershoot, temporaries, workspace, storage, volume, stages, needed, failed, worst, counts,
 ):  # fmt: skip
     """Step through all intervals, a tile of basins at a time. Arrays: storage (S, T + 1, B), volume (F, T, B), stages
-    (stages, S, n, B) where recorded, pieces and needed (T, B), failed (B): the interval that could not be solved."""
+    (stages, S, n, B), pieces and needed (T, B), failed (B): the interval that could not be solved."""
     n_stores, intervals, basins = storage.shape[0], storage.shape[1] - 1, storage.shape[2]
     n_forcing, n_theta, n_fluxes, n_stages = len(forcing), len(theta), volume.shape[0], a.shape[0]
     widest = sizes.max()
@@ -206,7 +206,7 @@ def march(
                                 if not solved:
                                     break
                             rates(state, x, t, w, s, q)
-                            if record and halving == 0:
+                            if halving == 0:
                                 for i in range(n_stores):
                                     stages[stage, i, step, basin] = state[i]
                             for i in range(n_stores):

@@ -1,7 +1,7 @@
 """Elementary operations as source text that numba compiles: one function per traced graph.
 
-Every value is a strided view of a buffer, so that reshaping, transposing and slicing cost nothing. A value of one element
-lives in a variable; others, which only networks have, in a piece of a workspace.
+Every value is a strided view of a buffer, so that reshaping, transposing and slicing cost nothing. A value of one
+element lives in a variable; others, which only networks have, in a piece of a workspace.
 """
 
 from __future__ import annotations
@@ -68,15 +68,16 @@ def _contiguous(shape: Sequence[int]) -> tuple[int, ...]:
 _UNARY = {
     "neg": "-{0}", "exp": "math.exp({0})", "log": "np.log({0})", "log1p": "np.log1p({0})", "expm1": "math.expm1({0})",
     "tanh": "math.tanh({0})", "sigmoid": "1.0 / (1.0 + math.exp(-{0}))", "sqrt": "np.sqrt({0})",
-    "rsqrt": "1.0 / np.sqrt({0})", "abs": "abs({0})", "sign": "np.sign({0})", "sgn": "np.sign({0})", "sin": "math.sin({0})",
-    "cos": "math.cos({0})", "atan": "math.atan({0})", "erf": "math.erf({0})", "reciprocal": "1.0 / {0}",
+    "rsqrt": "1.0 / np.sqrt({0})", "abs": "abs({0})", "sign": "np.sign({0})", "sgn": "np.sign({0})",
+    "sin": "math.sin({0})", "cos": "math.cos({0})", "atan": "math.atan({0})", "erf": "math.erf({0})",
+    "reciprocal": "1.0 / {0}",
     "relu": "({0} if not {0} <= 0.0 else 0.0)", "logical_not": "not {0}", "bitwise_not": "not {0}",
     "isfinite": "np.isfinite({0})", "isnan": "np.isnan({0})", "floor": "math.floor({0})", "sinh": "math.sinh({0})",
     "cosh": "math.cosh({0})", "log2": "np.log2({0})", "log10": "np.log10({0})", "asinh": "math.asinh({0})",
 }  # fmt: skip
 _BINARY = {
-    "mul": "{0} * {1}", "div": "{0} / {1}", "pow": "{0} ** {1}", "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}",
-    "ge": "{0} >= {1}", "eq": "{0} == {1}", "ne": "{0} != {1}", "logical_and": "({0} and {1})",
+    "mul": "{0} * {1}", "div": "{0} / {1}", "pow": "{0} ** {1}", "lt": "{0} < {1}", "le": "{0} <= {1}",
+    "gt": "{0} > {1}", "ge": "{0} >= {1}", "eq": "{0} == {1}", "ne": "{0} != {1}", "logical_and": "({0} and {1})",
     "logical_or": "({0} or {1})", "bitwise_and": "({0} and {1})", "bitwise_or": "({0} or {1})",
     "minimum": "({0} if ({0} < {1} or {0} != {0}) else {1})", "maximum": "({0} if ({0} > {1} or {0} != {0}) else {1})",
     "clamp_min": "({1} if {0} < {1} else {0})", "clamp_max": "({1} if {0} > {1} else {0})",
@@ -279,7 +280,9 @@ class Writer:
         kept_shape = tuple(n for d, n in enumerate(value.shape) if d not in dims)
         out = self._allocate(kept_shape or (1,))
         kept = kept or ["0"]
-        clear = _loops(kept_shape, f"{out.at([f'i{d}' if n > 1 else '0' for d, n in enumerate(kept_shape)] or ['0'])} = 0.0")
+        clear = _loops(
+            kept_shape, f"{out.at([f'i{d}' if n > 1 else '0' for d, n in enumerate(kept_shape)] or ['0'])} = 0.0"
+        )
         self._emit([*clear, *_loops(value.shape, f"{out.at(kept)} += {value.at(index)}")], out, [value])
         return _squeezed(out, shape)
 
