@@ -48,7 +48,7 @@ notebook: $(VENV)/.dev ## Execute every example as a notebook; they are written 
 	    --ClearMetadataPreprocessor.clear_notebook_metadata=False "out/notebooks/$$name.ipynb"; \
 	done; test -n "$$found" || { echo "notebook: no examples/[0-9]*.py to execute" >&2; exit 1; }
 
-benchmark: $(VENV)/.dev ## Run every script in examples/benchmarks
+benchmark: $(VENV)/.benchmark ## Run every script in examples/benchmarks
 	@set -e; found=; for script in examples/benchmarks/[!_]*.py; do \
 	  test -f "$$script" || continue; found=yes; \
 	  echo "$$script"; MPLBACKEND=Agg $(BIN)/python "$$script" $(ARGS); \
@@ -84,6 +84,12 @@ $(VENV)/.demo: $(VENV)/.torch setup.cfg
 $(VENV)/.dev: $(VENV)/.torch setup.cfg
 	$(INSTALL) -e ".[dev,demo,notebooks]"
 	@touch $@ $(VENV)/.demo
+
+# Hy2DL pins packages that the benchmarks do not need, some of them to older versions than ours.
+$(VENV)/.benchmark: $(VENV)/.dev setup.cfg
+	$(INSTALL) -e ".[dev,demo,notebooks,benchmark]"
+	$(INSTALL) --no-deps hy2dl
+	@touch $@
 
 # Style needs neither torch nor the package.
 $(VENV)/.ruff: constraints.txt | $(VENV)/.python
