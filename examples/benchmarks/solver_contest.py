@@ -28,8 +28,8 @@ from peers.task import Task, many_stores, neural, plain
 from peers.timing import Result, compete, spread, tabulate
 from peers.torchdiffeq_calls import Torchdiffeq
 
-from udehydro.solvers import BACKWARD_EULER, SDIRK2, AllAtOnce, Stepping
-from udehydro.solvers.compiled import Compiled
+from udehydro.solvers import BACKWARD_EULER, HEUN, SDIRK2, AllAtOnce, Compiled, Stepping
+from udehydro.solvers import Torchdiffeq as Adapter
 
 COLD, WARM = "AllAtOnce SDIRK2", "AllAtOnce SDIRK2, warm"
 YEAR = 365
@@ -56,7 +56,18 @@ def our_solvers(task: Task, eager: bool = False) -> Iterator[Contestant]:
             yield Ours(label, task, make)
             yield Ours(f"{label}, warm", task, make, warm=True)
     if eager:
-        yield Ours("Stepping SDIRK2", task, partial(Stepping, SDIRK2), days=YEAR, repeats=3)
+        yield from eager_solvers(task)
+
+
+def eager_solvers(task: Task) -> Iterator[Contestant]:
+    """Ours, step by step in eager PyTorch."""
+    few = {"days": YEAR, "repeats": 3}
+    for tableau, name in ((SDIRK2, "SDIRK2"), (HEUN, "Heun")):
+        yield Ours(f"Stepping {name}", task, partial(Stepping, tableau), **few)
+        yield Ours(f"Stepping {name}, tape", task, partial(Stepping, tableau, gradient="tape"), **few)
+    daily = partial(Adapter, "dopri5", rtol=1e-4, atol=1e-4)
+    yield Ours("solvers.Torchdiffeq rk4", task, partial(Adapter, "rk4", span="record"), **few)
+    yield Ours("solvers.Torchdiffeq dopri5 1e-4, by day", task, daily, **few)
 
 
 def torchdiffeq_rk4(task: Task, **limits) -> Contestant:
@@ -74,8 +85,7 @@ def torchdiffeq_others(task: Task) -> Iterator[Contestant]:
 
 
 def scans(task: Task) -> Iterator[Contestant]:
-    # unrolled as far as it made them faster
-    yield Scan("lax.scan explicit Euler", task, "euler", unroll=4)
+    yield Scan("lax.scan explicit Euler", task, "euler")
     yield Scan("lax.scan RK4", task, "rk4")
     yield Scan(f"lax.scan backward Euler, {NEWTON} Newton", task, "backward euler")
 

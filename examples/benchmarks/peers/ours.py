@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from udehydro import simulate
-from udehydro.solvers import SDIRK2, Solver
-from udehydro.solvers.compiled import Compiled
+from udehydro.solvers import SDIRK2, Compiled, Solver
 
 from .contestant import Contestant
 from .task import Task
