@@ -32,7 +32,9 @@ class OneStep:
     tableau : scheme; SDIRK2 by default.
     substeps : equal steps per interval; a number, or whole numbers (T, *batch) of the record that is to be run.
     accuracy : None, or the local error [mm per interval] that no store and no volume may exceed: the substeps of every
-        basin and interval are then chosen, starting from ``substeps``; see :func:`udehydro.solvers.refine.refine`.
+        basin and interval are then chosen, starting from ``substeps``, and left in ``report.substeps`` with the errors
+        in ``report.error``. ``inf`` estimates errors and refines nothing. A loss whose substeps change jumps a little:
+        for training, choose once and pass ``substeps=report.substeps``.
     tolerance : residual of implicit stages [mm], scaled by 1 + 1e-3 |Y|.
     undershoot : what to do where a store ends an interval below zero: ``"report"`` counts it, ``"split"`` cuts that
         basin's interval into sub-steps, ``"raise"`` stops. Second-order schemes undershoot for fast decay (SDIRK2

@@ -154,12 +154,16 @@ def _leaves_behind(value: Tensor) -> list[Tensor]:
 class SolverReport:
     """What a solver did besides the numbers; printed with results, never needed to use them.
 
-    ``solver`` is the driver, ``scheme`` what decides the numbers.
-
-    ``split_intervals`` counts (basin, interval) pairs that were cut into sub-steps; ``min_pivot`` is the smallest pivot
-    of I - h a J met in Newton solves (below 1: a law breaks the slope rule). ``bounds``
-    says which parameters lie beyond a bound of the model. ``adjoint`` (T + 1, *batch, S), filled by
-    the backward pass: the total derivative of the objective by the storage at every interval edge (lambda).
+    Attributes
+    ----------
+    solver, scheme : the driver, and what decides the numbers.
+    split_intervals : (basin, interval) pairs that were cut into sub-steps because they could not be solved otherwise.
+    undershoots : (basin, interval) pairs at whose end a store is below zero.
+    min_pivot : smallest pivot of I - h a J met in Newton solves; below 1 a law breaks the slope rule.
+    substeps, error : (T, *batch), what ``accuracy=`` chose and the local error [mm] it left.
+    bounds : which parameters lie beyond a bound of the model.
+    adjoint : (T + 1, *batch, S), filled by the backward pass: the total derivative of the objective by the storage at
+        every interval edge (lambda).
     """
 
     solver: str
@@ -170,6 +174,8 @@ class SolverReport:
     min_pivot: float = float("inf")
     notes: list[str] = field(default_factory=list)
     pivots: list[Tensor] = field(default_factory=list, repr=False)
+    substeps: Tensor | None = field(default=None, repr=False)
+    error: Tensor | None = field(default=None, repr=False)
     bounds: list[str] = field(default_factory=list)
     adjoint: Tensor | None = field(default=None, repr=False)
 

@@ -124,12 +124,13 @@ class _Run:
         solver, problem, program = self.solver, self.problem, self.program
         n_stores, n_fluxes = len(problem.model.store_names), len(problem.model.flux_names)
         most = pieces.max(1)
-        self.pieces, self.first = pieces, np.concatenate([[0], np.cumsum(most)[:-1]])
+        self.pieces, self.first = pieces, np.concatenate([[0], np.cumsum(most)])
         self.interval = torch.from_numpy(np.repeat(np.arange(len(most)), most))
         steps = int(most.sum())
         self.storage = np.full((n_stores, len(most) + 1, self.basins), np.nan)
         self.storage[:, 0] = self.y.double().reshape(n_stores, -1).numpy()
         self.volume = np.full((n_fluxes, len(most), self.basins), np.nan)
+        self.starts = np.zeros((n_stores, steps if steps > len(most) else 0, self.basins))
         self.stages = np.zeros((len(self.b), n_stores, steps, self.basins))
         guess = None
         if solver.warm_start:
@@ -143,7 +144,8 @@ class _Run:
             program.blocks, program.sizes, program.linear, program.moves, self.a, self.b, self.forcing, self.theta,
             self.moving, module.flat_weights(problem.model), self.days, pieces, self.first, guess is not None, warm,
             solver.tolerance, self.floor, solver.splits, solver.undershoot == "split", program.temporaries,
-            program.workspace, self.storage, self.volume, self.stages, needed, failed, worst, counts,
+            program.workspace, self.storage, self.volume, self.starts, self.stages, needed, failed, worst,
+            counts,
         )  # fmt: skip
         report.newton_iterations += int(counts[0])
         report.pivots.append(torch.tensor(smallest))
@@ -170,25 +172,18 @@ class _Run:
         starts = edges[:, :-1]
         h = problem.days.reshape(-1, *(1,) * len(batch))
         if n_steps > len(problem.days):
-            h, starts = self._cut_steps(solved)
+            h, starts = self._lengths(), tensor(self.starts)
         record.extend(Segment(Steps(self.interval, h, starts, solved), volume, edges[:, 1:]))
         record.pieces, record.first, record.stages = self.pieces, self.first, self.stages
         return record
 
-    def _cut_steps(self, solved: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Length and start of every step where intervals are cut."""
-        batch, interval = self.problem.batch, self.interval
-        number = torch.arange(len(interval)) - torch.from_numpy(self.first)[interval]
-        pieces = torch.from_numpy(self.pieces)[interval]
-        h = torch.where(number[:, None] < pieces, self.problem.days[interval][:, None] / pieces, 0.0)
-        h = h.reshape(-1, *batch).to(self.problem.days.dtype)
-        edges = torch.from_numpy(self.storage).reshape(self.storage.shape[0], -1, *batch).to(h.dtype)
-        if self.solver.tableau.stiffly_accurate:
-            starts = torch.cat([edges[:, :1], solved[-1][:, :-1]], dim=1)
-            begins = torch.from_numpy(self.first)
-            starts[:, begins] = edges[:, :-1]
-            return h, starts
-        raise ConfigError("Compiled cuts intervals with stiffly accurate tableaux only: use Stepping.")
+    def _lengths(self) -> Tensor:
+        """Length of every step (n, *batch) where intervals are cut."""
+        days = self.problem.days
+        number = torch.arange(len(self.interval)) - torch.from_numpy(self.first)[self.interval]
+        pieces = torch.from_numpy(self.pieces)[self.interval]
+        h = torch.where(number[:, None] < pieces, days[self.interval][:, None] / pieces, 0.0)
+        return h.reshape(-1, *self.problem.batch).to(days.dtype)
 
 
 class _Adjoint(torch.autograd.Function):

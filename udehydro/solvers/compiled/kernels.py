@@ -138,10 +138,14 @@ def solve_block(b, stores, n, linear, y, base, ha, x, t, w, s, tmp, f, jac, r, m
 @njit(cache=True, error_model="numpy")
 def march(
     blocks, sizes, linear, moves, a, b, forcing, theta, moving, w, days, pieces, first, warm, warm_stages, absolute,
-    floor, splits, no_undershoot, temporaries, workspace, storage, volume, stages, needed, failed, worst, counts,
+    floor, splits, no_undershoot, temporaries, workspace, storage, volume, starts, stages, needed, failed, worst,
+    counts,
 ):  # fmt: skip
-    """Step through all intervals, a tile of basins at a time. Arrays: storage (S, T + 1, B), volume (F, T, B), stages
-    (stages, S, n, B), pieces and needed (T, B), failed (B): the interval that could not be solved."""
+    """Step through all intervals, a tile of basins at a time.
+
+    Arrays: storage (S, T + 1, B), volume (F, T, B), stages (stages, S, n, B), starts (S, n, B) unless every interval is
+    one step, pieces and needed (T, B), failed (B): the interval that could not be solved.
+    """
     n_stores, intervals, basins = storage.shape[0], storage.shape[1] - 1, storage.shape[2]
     n_forcing, n_theta, n_fluxes, n_stages = len(forcing), len(theta), volume.shape[0], a.shape[0]
     widest = sizes.max()
@@ -151,7 +155,7 @@ def march(
     r, m, dx, old = np.zeros(widest), np.zeros((widest, widest)), np.zeros(widest), np.zeros(widest)
     tmp, s, total = np.zeros(temporaries), np.zeros(workspace), np.zeros(n_fluxes)
     held = np.zeros((TILE, n_theta))
-    smallest = np.inf
+    smallest, cut = np.inf, starts.shape[1] > 0
     for tile in range(0, basins, TILE):
         width = min(TILE, basins - tile)
         for e in range(width):
@@ -179,6 +183,9 @@ def march(
                     solved = True
                     for piece in range(count):
                         step = first[k] + piece
+                        if cut and halving == 0:
+                            for i in range(n_stores):
+                                starts[i, step, basin] = y[i]
                         for stage in range(n_stages):
                             ha = h * a[stage, stage]
                             for i in range(n_stores):
@@ -235,6 +242,12 @@ def march(
                 if not solved:
                     failed[basin] = k
                     continue
+                for step in range(first[k] + count, first[k + 1]):
+                    # steps of no length, beside basins that cut this interval finer
+                    for i in range(n_stores):
+                        starts[i, step, basin] = y[i]
+                        for stage in range(n_stages):
+                            stages[stage, i, step, basin] = y[i]
                 for i in range(n_fluxes):
                     volume[i, k, basin] = total[i]
                 for i in range(n_stores):
