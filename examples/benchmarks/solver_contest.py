@@ -40,7 +40,8 @@ DEFINITIONS = f"""Everyone solves the same equations (right-hand sides agree to 
 precision on one thread, and returns daily discharge *volumes*: our solvers and the scans weigh the stages of their
 scheme, torchdiffeq and diffrax carry accumulated discharge as a third state. Value and gradient: mean squared error of
 daily discharge against the gauge, and its derivative with respect to all parameters, weights and initial storages. One
-step a day, forcing constant within it, unless a tolerance is given (then rtol = atol, and steps are cut at midnight).
+step a day, forcing constant within it, unless a tolerance is given (then rtol = atol, and steps are cut at midnight but
+where it says "not cut"). torchdiffeq's rk4 is the 3/8 rule.
 
 Medians (lowest to highest) of interleaved repeats. Compiling is not part of them; solvers that share code compile it at
 the first of them. "/ cold" and "/ warm" divide value + gradient by that of `{COLD}` from a cold start, and warm:
