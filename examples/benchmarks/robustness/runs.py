@@ -14,6 +14,7 @@ from torch import Tensor
 from udehydro import Balance, Forcing, SolverError
 from udehydro.errors import StepBoundWarning
 from udehydro.simulate import pose
+from udehydro.simulation import Simulation
 from udehydro.solvers import AllAtOnce, Compiled
 from udehydro.structure import Structure
 
@@ -109,12 +110,20 @@ class Batch:
         return len(self.storage0)
 
 
-def guarded(batch: Batch, solver) -> tuple[Tally, object]:
-    """Run a batch, again without the elements that the solver refused; every number returned is checked.
+@dataclass(frozen=True)
+class Returned:
+    """What a run returned: a simulation of the elements ``index`` of its batch."""
+
+    simulation: Simulation
+    index: Tensor
+
+
+def guarded(batch: Batch, solver) -> tuple[Tally, Returned | None]:
+    """Run a batch, again without the elements that the solver refused; numbers returned by watched drivers are checked.
 
     Only SolverError with a mask is caught: anything else is a bug, and ends the benchmark.
     """
-    tally, left = Tally(batch.size, batch.size * len(batch.forcing)), batch
+    tally, left, index = Tally(batch.size, batch.size * len(batch.forcing)), batch, torch.arange(batch.size)
     while left.size:
         problem = pose(left.model, left.forcing, left.theta)
         started = time.perf_counter()
@@ -128,17 +137,22 @@ def guarded(batch: Batch, solver) -> tuple[Tally, object]:
                 raise
             tally.raised += int(error.failed.sum())
             tally.messages.append(str(error))
-            left = left.part((~error.failed).nonzero()[:, 0])
+            accepted = (~error.failed).nonzero()[:, 0]
+            left, index = left.part(accepted), index[accepted]
             continue
         tally.seconds += time.perf_counter() - started
-        tally.cut, tally.iterations = report.split_intervals, report.newton_iterations
-        tally.undershoots = report.undershoots
+        tally.cut, tally.iterations, tally.undershoots = (
+            report.split_intervals,
+            report.newton_iterations,
+            report.undershoots,
+        )
         if isinstance(solver, WatchedBlocks):
             tally.halved, tally.stepped = solver.counts["halved"] // 2, solver.counts["stepped"]
             solver.counts.update(halved=0, stepped=0)
-        steps = solver.kept.pop().steps()
-        tally.audit = audit(problem, solver.tableau, storage, volume, steps)
-        return tally, (storage, volume)
+        if isinstance(solver, WatchedBlocks | WatchedCompiled):
+            tally.audit = audit(problem, solver.tableau, storage, volume, solver.kept.pop().steps())
+        theta = dict(zip(left.model.parameter_names, problem.theta, strict=True))
+        return tally, Returned(Simulation(left.model, left.forcing, storage, volume, report, theta), index)
     return tally, None
 
 
@@ -158,3 +172,12 @@ def repeated(forcing: Forcing, sets: int) -> Forcing:
     names = forcing.basins or tuple(str(i) for i in range(forcing.batch[0]))
     values = {n: v.repeat(1, sets) for n, v in forcing.values.items()}
     return replace(forcing, values=values, basins=names * sets)
+
+
+def batches(model: Balance, forcing: Forcing, theta: Mapping[str, Tensor], storage0: Tensor, sets: int, *, size: int):
+    """Batches of ``size`` parameter sets on all basins; only one of them is in memory at a time."""
+    basins = forcing.batch[0]
+    for first in range(0, sets, size):
+        some = slice(first * basins, min(first + size, sets) * basins)
+        count = min(first + size, sets) - first
+        yield Batch(model, repeated(forcing, count), {n: v[some] for n, v in theta.items()}, storage0[some])
