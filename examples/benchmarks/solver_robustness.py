@@ -301,6 +301,8 @@ def step_figure(lines):
     for name, points in lines.items():
         axes.plot(*zip(*points, strict=True), "o-", label=name)
     axes.set(xscale="log", yscale="log", xlabel="steps a day (explicit: mean over basins)", ylabel="mm")
+    axes.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+    axes.minorticks_off()
     axes.set_title("Mean error of the soil store, EXP-HYDRO with published parameters", fontsize=10)
     axes.legend(fontsize=8)
     return figure
