@@ -46,6 +46,14 @@ class March:
         self._volumes = y0.new_full((fluxes, intervals, *batch), math.nan)
         self._parts: list[Steps] = []
 
+    @classmethod
+    def of(cls, steps: Steps, volume: Tensor, edges: Tensor) -> March:
+        """A finished march from its steps, volumes (F, T, *batch) and states at the edges (S, T + 1, *batch)."""
+        march = object.__new__(cls)
+        march._parts, march._volumes, march._edges = [steps], volume, edges
+        march.last, march.reached = edges[:, -1], volume.shape[1]
+        return march
+
     def append(self, k: int, steps, end: Tensor) -> None:
         """Add the steps (h, y, solved stages, volume) through interval ``k`` and the state at its end."""
         batch, total = end.shape[1:], None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
 from functools import lru_cache
+from types import ModuleType
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from udehydro.balance import Balance
 from udehydro.errors import ConfigError
 from udehydro.solvers.compiled import module
-from udehydro.solvers.march import March, Segment, Steps
+from udehydro.solvers.march import March, Steps
 from udehydro.solvers.one_step import Cuts, OneStep
 from udehydro.solvers.problem import Problem, SolverReport
 from udehydro.solvers.tableau import Tableau
@@ -73,7 +74,7 @@ class Compiled(OneStep):
         return march
 
 
-def compiled(problem: Problem) -> module.Program:
+def compiled(problem: Problem) -> ModuleType:
     """The program of a problem's model, made once."""
     try:
         import numba  # noqa: F401
@@ -99,6 +100,7 @@ class _Record(March):
     pieces: np.ndarray
     first: np.ndarray
     stages: np.ndarray
+    inputs: tuple
 
     def attach(
         self, problem: Problem, tableau: Tableau, storage0: Tensor, report: SolverReport
@@ -109,7 +111,7 @@ class _Record(March):
 class _Run:
     """One run: arrays in, loops, arrays out."""
 
-    def __init__(self, solver: Compiled, problem: Problem, program: module.Program, y: Tensor):
+    def __init__(self, solver: Compiled, problem: Problem, program: ModuleType, y: Tensor):
         self.solver, self.problem, self.program, self.y = solver, problem, program, y
         self.basins = max(1, int(np.prod(problem.batch)))
         self.forcing = _series(problem.forcing, (len(problem.days), *problem.batch))
@@ -127,9 +129,9 @@ class _Run:
         self.pieces, self.first = pieces, np.concatenate([[0], np.cumsum(most)])
         self.interval = torch.from_numpy(np.repeat(np.arange(len(most)), most))
         steps = int(most.sum())
-        self.storage = np.full((n_stores, len(most) + 1, self.basins), np.nan)
+        self.storage = np.empty((n_stores, len(most) + 1, self.basins))
         self.storage[:, 0] = self.y.double().reshape(n_stores, -1).numpy()
-        self.volume = np.full((n_fluxes, len(most), self.basins), np.nan)
+        self.volume = np.empty((n_fluxes, len(most), self.basins))
         self.starts = np.zeros((n_stores, steps if steps > len(most) else 0, self.basins))
         self.stages = np.zeros((len(self.b), n_stores, steps, self.basins))
         guess = None
@@ -138,16 +140,13 @@ class _Run:
         warm = self.stages
         if guess is not None:
             warm = np.stack([g.double().reshape(n_stores, steps, -1).numpy() for g in guess])
-        needed, failed = pieces.copy(), np.full(self.basins, -1)
-        worst, counts = np.zeros(self.basins), np.zeros(1, dtype=np.int64)
-        smallest = program.module.march(
-            program.blocks, program.sizes, program.linear, program.moves, self.a, self.b, self.forcing, self.theta,
-            self.moving, module.flat_weights(problem.model), self.days, pieces, self.first, guess is not None, warm,
-            solver.tolerance, self.floor, solver.splits, solver.undershoot == "split", program.temporaries,
-            program.workspace, self.storage, self.volume, self.starts, self.stages, needed, failed, worst,
-            counts,
+        needed, failed, worst = pieces.copy(), np.full(self.basins, -1), np.zeros(self.basins)
+        smallest, evaluations = program.march(
+            self.a, self.b, self.forcing, self.theta, self.moving, module.flat_weights(problem.model), self.days,
+            pieces, self.first, guess is not None, warm, solver.tolerance, self.floor, solver.splits,
+            solver.undershoot == "split", self.storage, self.volume, self.starts, self.stages, needed, failed, worst,
         )  # fmt: skip
-        report.newton_iterations += int(counts[0])
+        report.newton_iterations += evaluations
         report.pivots.append(torch.tensor(smallest))
         if (failed >= 0).any():
             k = int(failed[failed >= 0].min())
@@ -162,7 +161,6 @@ class _Run:
     def result(self) -> _Record:
         problem, dtype = self.problem, self.problem.days.dtype
         batch, n_steps = problem.batch, len(self.interval)
-        record = _Record(self.y, len(problem.days), len(problem.model.flux_names))
 
         def tensor(array: np.ndarray) -> Tensor:
             return torch.from_numpy(array).reshape(*array.shape[:2], *batch).to(dtype)
@@ -173,7 +171,8 @@ class _Run:
         h = problem.days.reshape(-1, *(1,) * len(batch))
         if n_steps > len(problem.days):
             h, starts = self._lengths(), tensor(self.starts)
-        record.extend(Segment(Steps(self.interval, h, starts, solved), volume, edges[:, 1:]))
+        record = _Record.of(Steps(self.interval, h, starts, solved), volume, edges)
+        record.inputs = self.forcing, self.theta, self.moving
         record.pieces, record.first, record.stages = self.pieces, self.first, self.stages
         return record
 
@@ -190,7 +189,7 @@ class _Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx, problem, tableau, march, report, storage0, *leaves):
         ctx.run = problem, tableau, march, report
-        return march.storage.clone(), march.volume.clone()
+        return march.storage, march.volume
 
     @staticmethod
     @once_differentiable
@@ -199,17 +198,17 @@ class _Adjoint(torch.autograd.Function):
         program, model = compiled(problem), problem.model
         intervals, basins = march.pieces.shape
         a, b = (np.array(c, dtype=float) for c in (tableau.a, tableau.b))
-        theta, moving = _parameters(problem), _padded(problem.varying)
+        forcing, theta, moving = march.inputs
         wanted = _padded(f.requires_grad for f in problem.forcing)
         adjoint = np.zeros((len(model.store_names), intervals + 1, basins))
         g_forcing = np.zeros((max(1, int(wanted.sum())), intervals, basins))
         g_theta = tuple(np.zeros_like(t) for t in theta)
         weights = module.flat_weights(model)
         g_weights = np.zeros(len(weights))
-        program.module.reverse(
-            program.sizes, program.moves, a, b, _series(problem.forcing, (intervals, *problem.batch)), theta, moving,
-            wanted, weights, problem.days.double().numpy(), march.pieces, march.first, program.workspace, march.stages,
-            _cotangent(g_storage), _cotangent(g_volume), adjoint, g_forcing, g_theta, g_weights,
+        program.reverse(
+            a, b, forcing, theta, moving, wanted, weights,
+            problem.days.double().numpy(), march.pieces, march.first, march.stages, _cotangent(g_storage),
+            _cotangent(g_volume), adjoint, g_forcing, g_theta, g_weights,
         )  # fmt: skip
         dtype = problem.days.dtype
         lam = torch.from_numpy(adjoint).reshape(adjoint.shape[0], intervals + 1, *problem.batch).movedim(0, -1)

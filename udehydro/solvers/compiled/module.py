@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -30,18 +29,6 @@ HEADER = "import math\n\nimport numpy as np\nfrom numba import njit\n"
 MARK = "# --- template ---\n"
 
 
-class Program(NamedTuple):
-    """A compiled module and what its loops have to be told."""
-
-    module: ModuleType
-    blocks: tuple[np.ndarray, ...]
-    sizes: np.ndarray
-    linear: np.ndarray
-    moves: np.ndarray
-    temporaries: int
-    workspace: int
-
-
 def weights_of(model: Balance) -> list[Tensor]:
     """Tensors that the laws hold, parameters first."""
     return [*model.parameters(), *(b for n, b in model.named_buffers() if n != "incidence")]
@@ -53,7 +40,7 @@ def flat_weights(model: Balance) -> np.ndarray:
     return np.concatenate([*parts, np.zeros(1)])
 
 
-def build(model: Balance, forcing_wanted: Sequence[bool]) -> Program:
+def build(model: Balance, forcing_wanted: Sequence[bool]) -> ModuleType:
     """Trace, write and load the module of a model; compiling follows at its first run.
 
     Raises StructureError for laws that cannot be compiled.
@@ -67,70 +54,104 @@ def build(model: Balance, forcing_wanted: Sequence[bool]) -> Program:
     for weight in weights_of(model):
         offsets[id(weight)] = (position, weight)
         position += weight.numel()
-    blocks = newton.strongly_connected(model.dependence)
-    text, linear, temporaries, workspace = [], [], 1, 1
-    for number, block in enumerate(blocks):
-        writer = source.Writer(trace.tendency_and_jacobian(model, block), offsets)
-        parts, is_linear, count = _block(writer, block, number)
+    n, blocks = trace.shapes(model), newton.strongly_connected(model.dependence)
+    places = Places(n, sum(forcing_wanted), max(len(b) for b in blocks))
+    writers = [source.Writer(trace.tendency_and_jacobian(model, b), offsets) for b in blocks]
+    text, linear = [], []
+    for number, (block, writer) in enumerate(zip(blocks, writers, strict=True)):
+        parts, is_linear = _block(writer, block, number, places)
         text += parts
         linear.append(is_linear)
-        temporaries, workspace = max(temporaries, count), max(workspace, writer.workspace)
-    text += [_dispatch("prologue", "y, x, t, w, s, tmp", len(blocks))]
-    text += [_dispatch("body", "y, x, t, w, s, tmp, f, jac", len(blocks))]
-    n = trace.shapes(model)
+    text += [_dispatch("prologue", len(blocks)), _dispatch("body", len(blocks))]
     trained = [p for p in model.parameters() if p.requires_grad]
-    wanted = [f"gx[{i}]" for i in range(sum(forcing_wanted))] + [f"gt[{i}]" for i in range(n.theta)]
-    entries = [f"jac[{i}, {j}]" for i, row in enumerate(model.dependence) for j, sees in enumerate(row) if sees]
+    pulled = [places.of("GX", i) for i in range(sum(forcing_wanted))] + [places.of("GT", i) for i in range(n.theta)]
+    entries = [
+        places.of("J", i * n.stores + j) for i, row in enumerate(model.dependence) for j, s in enumerate(row) if s
+    ]
     whole = (
-        ("rates", "y, x, t, w, s, q", trace.rates(model), [f"q[{i}]" for i in range(n.fluxes)]),
-        ("jacobian", "y, x, t, w, s, jac", trace.jacobian(model), entries),
-        ("pull_stores", "y, x, t, c, w, s, gy", trace.pull_stores(model), [f"gy[{i}]" for i in range(n.stores)]),
-        ("pull_inputs", "y, x, t, c, w, s, gx, gt, gw", trace.pull_inputs(model, forcing_wanted, trained),
-         wanted + [f"gw|{offsets[id(p)][0]}" for p in trained]),
+        ("rates", "z, w", trace.rates(model), [places.of("Q", i) for i in range(n.fluxes)]),
+        ("linearise", "z, w", trace.linearised(model), entries + [places.of("GY", i) for i in range(n.stores)]),
+        ("pull_inputs", "z, w, gw", trace.pull_inputs(model, forcing_wanted, trained),
+         pulled + [f"gw|{offsets[id(p)][0]}" for p in trained]),
     )  # fmt: skip
     for name, arguments, traced, targets in whole:
         writer = source.Writer(traced, offsets)
+        writers.append(writer)
         results = list(zip(targets, writer.outputs, strict=True))
-        text.append(source.function(name, arguments, writer.lines, results, traced.inputs))
-        workspace = max(workspace, writer.workspace)
+        text.append(source.function(name, arguments, writer.lines, results, places.inputs(traced.inputs)))
+    places.workspace = max(w.workspace for w in writers)
     template = Path(__file__).with_name("kernels.py").read_text(encoding="utf-8").split(MARK)[1]
-    moves = np.array([[-1 if end is None else end for end in move] for move in model.moves], dtype=np.int64)
-    return Program(
-        _load("\n\n\n".join([HEADER, *text, template])),
-        tuple(np.array(block, dtype=np.int64) for block in blocks),
-        np.array([len(block) for block in blocks]),
-        np.array(linear),
-        moves.reshape(-1, 2),
-        temporaries,
-        workspace,
-    )
+    moves = [[-1 if end is None else end for end in move] for move in model.moves]
+    constants = [
+        places.text(),
+        f"MEMBERS = np.array({[i for block in blocks for i in block]})",
+        f"BEGIN = np.array({[sum(len(b) for b in blocks[:k]) for k in range(len(blocks))]})",
+        f"WIDTH = np.array({[len(b) for b in blocks]})",
+        f"LINEAR = np.array({linear})",
+        f"MOVES = np.array({moves or [[-1, -1]]})",
+    ]
+    return _load("\n\n\n".join([HEADER + "\n" + "\n".join(constants), *text, template]))
 
 
-def _block(writer: source.Writer, block: Sequence[int], number: int) -> tuple[list[str], bool, int]:
-    """Source of prologue and body of a block, whether its laws are linear in its stores, and temporaries needed."""
-    own = {f"y{i}" for i in block}
+class Places:
+    """Where the numbers of a point lie in the array ``z``."""
+
+    def __init__(self, n: trace.Shapes, pulled: int, widest: int):
+        self.counts, self.workspace, self.temporaries = n, 0, 0
+        sizes = {
+            "Y": n.stores, "X": n.forcing, "T": n.theta, "C": n.fluxes, "F": n.stores, "J": n.stores**2, "Q": n.fluxes,
+            "GY": n.stores, "GX": pulled, "GT": n.theta, "BASE": n.stores, "R": widest, "DX": n.stores, "OLD": widest,
+            "M": n.stores**2,
+        }  # fmt: skip
+        self.begin, end = {}, 0
+        for name, size in sizes.items():
+            self.begin[name], end = end, end + size
+        self.end = end
+
+    def of(self, name: str, i: int) -> str:
+        return f"z[{self.begin[name] + i}]"
+
+    def temporary(self, i: int) -> str:
+        self.temporaries = max(self.temporaries, i + 1)
+        return f"z[{self.end + i}]"
+
+    def inputs(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """(variable, where it is loaded from) of graph inputs such as y0, x3."""
+        return [(name, self.of(name[0].upper(), int(name[1:]))) for name in names]
+
+    def text(self) -> str:
+        """Constants of the module. Temporaries come behind the scratch; networks have a workspace of their own."""
+        n = self.counts
+        lines = [f"STORES, FORCINGS, THETAS, FLUXES = {n.stores}, {n.forcing}, {n.theta}, {n.fluxes}"]
+        lines += [f"{name} = {begin}" for name, begin in self.begin.items()]
+        return "\n".join([*lines, f"WORKSPACE = {self.end + self.temporaries}",
+                          f"SIZE = {self.end + self.temporaries + self.workspace}"])  # fmt: skip
+
+
+def _block(writer: source.Writer, block: Sequence[int], number: int, places: Places) -> tuple[list[str], bool]:
+    """Source of prologue and body of a block, and whether its laws are linear in its stores."""
+    own, stores = {f"y{i}" for i in block}, places.counts.stores
     inside = [line for line in writer.lines if line.origins & own]
     outside = [line for line in writer.lines if not line.origins & own]
-    size = len(block)
-    tendencies, entries = writer.outputs[:size], writer.outputs[size:]
-    targets = [f"f[{i}]" for i in block] + [f"jac[{i}, {j}]" for i in block for j in block]
+    targets = [places.of("F", i) for i in block] + [places.of("J", i * stores + j) for i in block for j in block]
     results = list(zip(targets, writer.outputs, strict=True))
-    made = {line.writes for line in outside if not line.writes.startswith("s")}
+    made = {line.writes for line in outside if not line.piece}
     needed = sorted(made & ({r for line in inside for r in line.reads} | {v.key for v in writer.outputs}))
     inputs = sorted({o for line in writer.lines for o in line.origins} | {v.key for v in writer.outputs})
-    inputs = [i for i in inputs if i[0] in "yxtc" and i[1:].isdigit()]
-    saved = [(f"tmp[{k}]", source.View(name, ())) for k, name in enumerate(needed)]
-    before = source.function(f"prologue_{number}", "y, x, t, w, s, tmp", outside, saved, inputs)
-    loads = [source.Line([f"{name} = tmp[{k}]"], name, set(), set()) for k, name in enumerate(needed)]
-    after = source.function(f"body_{number}", "y, x, t, w, s, tmp, f, jac", [*loads, *inside], results, inputs)
-    del tendencies
-    return [before, after], not any(writer.origins(v) & own for v in entries), max(1, len(needed))
+    inputs = places.inputs([i for i in inputs if i[0] in "yxt" and i[1:].isdigit()])
+    saved = [(places.temporary(k), source.View(name, ())) for k, name in enumerate(needed)]
+    before = source.function(f"prologue_{number}", "z, w", outside, saved, inputs)
+    loads = [
+        source.Line([f"{name} = {place}"], name, set(), set()) for name, (place, _) in zip(needed, saved, strict=True)
+    ]
+    after = source.function(f"body_{number}", "z, w", [*loads, *inside], results, inputs)
+    return [before, after], not any(writer.origins(v) & own for v in writer.outputs[len(block) :])
 
 
-def _dispatch(name: str, arguments: str, count: int) -> str:
-    lines = ["@njit(cache=True, error_model='numpy')", f"def {name}(block, {arguments}):"]
+def _dispatch(name: str, count: int) -> str:
+    lines = ["@njit(cache=True, error_model='numpy')", f"def {name}(block, z, w):"]
     for k in range(count):
-        lines += [f"    {'if' if k == 0 else 'elif'} block == {k}:", f"        {name}_{k}({arguments})"]
+        lines += [f"    {'if' if k == 0 else 'elif'} block == {k}:", f"        {name}_{k}(z, w)"]
     return "\n".join(lines)
 
 

@@ -49,7 +49,8 @@ class View:
         """Element at an index, given as text per dimension; missing leading dimensions are broadcast."""
         if self.offset is None:
             return self.buffer
-        terms = [str(self.offset)] if self.offset else []
+        terms = ["WORKSPACE"] if self.buffer == "z" else []
+        terms += [str(self.offset)] if self.offset else []
         index = index[len(index) - len(self.shape) :]
         for i, size, stride in zip(index, self.shape, self.strides, strict=True):
             if size > 1 and stride and i != "0":
@@ -100,6 +101,11 @@ class Line(NamedTuple):
     writes: str
     reads: set[str]
     origins: set[str]
+
+    @property
+    def piece(self) -> bool:
+        """Whether it writes into the workspace, which needs no saving."""
+        return self.writes.startswith("s")
 
 
 class Writer:
@@ -332,7 +338,7 @@ class Writer:
             # a variable, so that what is one number stays in a register
             return View(f"v{len(self.lines)}", shape)
         start, self.workspace = self.workspace, self.workspace + math.prod(shape)
-        return View("s", shape, _contiguous(shape), start, f"s{start}")
+        return View("z", shape, _contiguous(shape), start, f"s{start}")
 
     def _emit(self, text: list[str], out: View, args: Sequence[View]) -> None:
         key = out.key
@@ -436,7 +442,7 @@ def function(name: str, arguments: str, lines, results: Sequence[tuple[str, View
     """Source of one function: loads the inputs it reads, runs some of a writer's statements, stores results."""
     text = [statement for line in lines for statement in line.text]
     wanted = {r for line in lines for r in line.reads} | {v.key for _, v in results}
-    load = [f"{n} = {n[0]}[{n[1:]}]" for n in inputs if n in wanted]
+    load = [f"{name} = {place}" for name, place in inputs if name in wanted]
     store = []
     for target, view in results:
         store += _store(target, view)

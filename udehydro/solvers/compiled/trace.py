@@ -60,29 +60,19 @@ def rates(model: Balance) -> Traced:
     return _trace(model, lambda stores, forcing, theta: model.fluxes(stores, forcing, theta))
 
 
-def jacobian(model: Balance) -> Traced:
-    """Derivatives of all tendencies by all stores, row by row, structural zeros left out."""
+def linearised(model: Balance) -> Traced:
+    """Derivatives of all tendencies by all stores, row by row without structural zeros, and then the vector-Jacobian
+    product of the fluxes, for a cotangent each, by the stores."""
 
-    def function(stores, forcing, theta):
+    def function(stores, forcing, theta, cotangent):
         own = [s.detach().requires_grad_() for s in stores]
         with torch.enable_grad():
-            f = model.tendency(model.fluxes(own, forcing, theta))
-            rows = []
+            fluxes = model.fluxes(own, forcing, theta)
+            f, rows = model.tendency(fluxes), []
             for i, sees in enumerate(model.dependence):
                 if any(sees):
                     rows.append(_derivatives(f[i], [own[j] for j, s in enumerate(sees) if s]))
-        return rows
-
-    return _trace(model, function)
-
-
-def pull_stores(model: Balance) -> Traced:
-    """Vector-Jacobian product of the fluxes, for a cotangent each, by the stores."""
-
-    def function(stores, forcing, theta, cotangent):
-        stores = [s.detach().requires_grad_() for s in stores]
-        with torch.enable_grad():
-            return _derivatives(_paired(model.fluxes(stores, forcing, theta), cotangent), stores)
+            return rows, _derivatives(_paired(fluxes, cotangent), own)
 
     return _trace(model, function, cotangent=True)
 
