@@ -66,14 +66,16 @@ def _contiguous(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
+_SIGN = "(1.0 if {0} > 0.0 else (-1.0 if {0} < 0.0 else 0.0))"
+_LOW, _HIGH = "({0} if ({0} >= {1} or {0} != {0}) else {1})", "({0} if ({0} <= {1} or {0} != {0}) else {1})"
 _UNARY = {
     "neg": "-{0}", "exp": "math.exp({0})", "log": "np.log({0})", "log1p": "np.log1p({0})", "expm1": "math.expm1({0})",
     "tanh": "math.tanh({0})", "sigmoid": "1.0 / (1.0 + math.exp(-{0}))", "sqrt": "np.sqrt({0})",
-    "rsqrt": "1.0 / np.sqrt({0})", "abs": "abs({0})", "sign": "np.sign({0})", "sgn": "np.sign({0})",
+    "rsqrt": "1.0 / np.sqrt({0})", "abs": "abs({0})", "sign": _SIGN, "sgn": _SIGN,
     "sin": "math.sin({0})", "cos": "math.cos({0})", "atan": "math.atan({0})", "erf": "math.erf({0})",
     "reciprocal": "1.0 / {0}",
     "relu": "({0} if not {0} <= 0.0 else 0.0)", "logical_not": "not {0}", "bitwise_not": "not {0}",
-    "isfinite": "np.isfinite({0})", "isnan": "np.isnan({0})", "floor": "math.floor({0})", "sinh": "math.sinh({0})",
+    "isfinite": "np.isfinite({0})", "isnan": "np.isnan({0})", "floor": "np.floor({0})", "sinh": "math.sinh({0})",
     "cosh": "math.cosh({0})", "log2": "np.log2({0})", "log10": "np.log10({0})", "asinh": "math.asinh({0})",
 }  # fmt: skip
 _BINARY = {
@@ -81,17 +83,19 @@ _BINARY = {
     "gt": "{0} > {1}", "ge": "{0} >= {1}", "eq": "{0} == {1}", "ne": "{0} != {1}", "logical_and": "({0} and {1})",
     "logical_or": "({0} or {1})", "bitwise_and": "({0} and {1})", "bitwise_or": "({0} or {1})",
     "minimum": "({0} if ({0} < {1} or {0} != {0}) else {1})", "maximum": "({0} if ({0} > {1} or {0} != {0}) else {1})",
-    "clamp_min": "({1} if {0} < {1} else {0})", "clamp_max": "({1} if {0} > {1} else {0})",
+    "clamp_min": _LOW, "clamp_max": _HIGH,
     "tanh_backward": "{0} * (1.0 - {1} * {1})", "sigmoid_backward": "{0} * {1} * (1.0 - {1})",
-    "atan2": "math.atan2({0}, {1})", "heaviside": "(1.0 if {0} > 0.0 else (0.0 if {0} < 0.0 else {1}))",
+    "atan2": "math.atan2({0}, {1})", "heaviside": "({1} if {0} == 0.0 else (1.0 if {0} > 0.0 else 0.0))",
 }  # fmt: skip
 _TERNARY = {
     "where": "({1} if {0} else {2})", "masked_fill": "({2} if {1} else {0})",
-    "threshold_backward": "({0} if {1} > {2} else 0.0)", "addcmul": "{0} + {1} * {2}",
+    "threshold_backward": "(0.0 if {1} <= {2} else {0})", "addcmul": "{0} + {1} * {2}",
 }  # fmt: skip
 _SAME = ("detach", "alias", "clone", "lift_fresh_copy", "_to_copy", "contiguous", "lift_fresh", "view_of")
 _MADE = {"zeros_like": 0.0, "ones_like": 1.0, "zeros": 0.0, "ones": 1.0, "new_zeros": 0.0, "new_ones": 1.0,
          "empty_like": 0.0}  # fmt: skip
+_IDLE = ("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking")
+"""Options that do not change values; a change of dtype that does is refused."""
 
 
 class Line(NamedTuple):
@@ -140,7 +144,7 @@ class Writer:
             offset, weight = self._weights[id(value)]
             return View("w", tuple(weight.shape), _contiguous(weight.shape), offset)
         if value.numel() == 1:
-            return View(repr(value.item()), tuple(value.shape))
+            return View(_literal(value.item()), tuple(value.shape))
         raise StructureError(
             "A law holds a tensor that is neither a parameter nor a buffer of its module, which cannot be compiled: "
             "register it, or use AllAtOnce."
@@ -166,6 +170,12 @@ class Writer:
             for a in node.args
         ]  # fmt: skip
         value = node.meta["val"]
+        options = set(node.kwargs) - {*_IDLE, *(("alpha",) if name in ("add", "sub", "rsub") else ())}
+        if options or (name == "_to_copy" and _rounds(node.args[0].meta["val"].dtype, value.dtype)):
+            raise StructureError(
+                f"A law uses '{name}' with {', '.join(sorted(options)) or value.dtype}, which the compiled driver does "
+                "not know: use AllAtOnce or Stepping."
+            )
         shape = tuple(value.shape) if isinstance(value, Tensor) else ()
         if inplace:
             return self._inplace(name, args, node)
@@ -193,9 +203,9 @@ class Writer:
             return self._pointwise("{0} * {0}", args, shape)
         if name == "clamp":
             low, high = [*args[1:], None, None][:2]
-            text = "{0}" if low is None else "({1} if {0} < {1} else {0})"
+            text = "{0}" if low is None else _LOW
             first = self._pointwise(text, [args[0], low] if low is not None else args[:1], shape)
-            return first if high is None else self._pointwise("({1} if {0} > {1} else {0})", [first, high], shape)
+            return first if high is None else self._pointwise(_HIGH, [first, high], shape)
         if name == "softplus":
             beta, limit = _scalars(args[1:], (1.0, 20.0))
             text = f"({{0}} if {{0}} * {beta} > {limit} else np.log1p(math.exp({{0}} * {beta})) / {beta})"
@@ -350,6 +360,11 @@ class Writer:
     def origins(self, view: View) -> set[str]:
         """Graph inputs a value depends on."""
         return self._origins.get(view.key, set())
+
+
+def _rounds(before: torch.dtype, after: torch.dtype) -> bool:
+    """Whether values change as a dtype does: everything is computed in double precision."""
+    return after not in (before, torch.float64) and before != torch.bool
 
 
 def _wrapped(text: str) -> str:
