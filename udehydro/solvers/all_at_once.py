@@ -24,14 +24,18 @@ from udehydro.solvers.march import March, Segment, Steps, evaluation_points, joi
 from udehydro.solvers.one_step import NEGATIVE, Cuts, OneStep
 from udehydro.solvers.problem import Problem, SolverReport
 from udehydro.solvers.stepping import Stepping
-from udehydro.solvers.tableau import Tableau
+from udehydro.solvers.tableau import BACKWARD_EULER, Tableau
 from udehydro.solvers.warm import WarmStart
 
 BLOCK_POINTS = 8192
-LONGEST, SHORTEST = 4096, 32
+LONGEST, SHORTEST = 2048, 32
 HALVE_DOWN_TO = 16
+SLOW, SHORTEST_WINDOW = 12, 128
+"""Iterations after which the speed of the front is judged; steps that are always kept."""
 PATIENCE = 60
 """Iterations in which the converged front has to advance by an eighth of the block."""
+ROUGH = 0.1
+"""Residual [mm] of the run of backward Euler that other tableaux start from."""
 QUIET = 1e-4
 """Change of a state [mm] up to which its last linearisation serves."""
 VERIFICATIONS = 3
@@ -45,7 +49,7 @@ class AllAtOnce(OneStep):
 
     Parameters
     ----------
-    block : intervals solved together, or ``"auto"``: 32 to 4096, fewer the larger the batch.
+    block : intervals solved together, or ``"auto"``: 32 to 2048, fewer the larger the batch.
     warm_start : start every run from the trajectory of the last one over the same intervals, where there is one; this
         solver object keeps it (in ``memory``).
     """
@@ -169,10 +173,7 @@ class _Block:
 
     def solve(self, guess: list[Tensor] | None, report: SolverReport) -> tuple[Segment, Tensor]:
         """Newton until every step of every element is solved; returns the steps, and which elements are (*batch)."""
-        if guess is None:
-            held = self.y.unsqueeze(1).expand(-1, self.n, *self.y.shape[1:])
-            guess = [held.clone() for _ in range(self.stages)]
-        whole = self.evaluate(guess)
+        whole = self.evaluate(self.guess(report) if guess is None else guess)
         for _ in range(VERIFICATIONS):
             done = self._iterate(whole, report)
             fluxes = self.fluxes(whole.states)
@@ -183,55 +184,59 @@ class _Block:
             whole = self.evaluate(whole.states)
         return self._finish(whole, fluxes, report), done & solved.all(0)
 
+    def guess(self, report: SolverReport) -> list[Tensor]:
+        """Stages to start from: the state held, or, for more stages than one, a rough run of backward Euler."""
+        held = self.y.unsqueeze(1).expand(-1, self.n, *self.y.shape[1:]).clone()
+        if self.stages == 1:
+            return [held]
+        rough = _Block(self.problem, BACKWARD_EULER, ROUGH, self.interval, self.h, self.y)
+        live = rough.evaluate([held])
+        rough._iterate(live, report)
+        ends = live.states[0]
+        ends = torch.where(ends.isfinite(), ends, held)
+        starts = torch.cat([self.y.unsqueeze(1), ends[:, :-1]], dim=1)
+        return [starts + sum(row) * (ends - starts) for row in self.tableau.a]
+
     def _iterate(self, whole: _Iterate, report: SolverReport) -> Tensor:
         """Improve an iterate in place; returns which elements (*batch) are solved.
 
         Steps before the first that is not solved in some element leave the iteration, and so do elements all of whose
-        steps are.
+        steps are. Of a single element, steps far ahead of a slow front wait until it comes near.
         """
         done = torch.zeros_like(self.y[0], dtype=torch.bool)
-        block, live, first, elements = self, whole, 0, None
-        front, patience, previous = 0, PATIENCE, None
+        block, live, elements, previous = self, whole, None, None
+        first, last, fronts, mark, patience = 0, self.n, [], 0, PATIENCE
         while True:
             report.newton_iterations += 1
             if previous is not None:
                 block.damp(previous, live)
             solved, finite = block.converged(live)
-            open_steps = (~solved).reshape(block.n, -1).any(1)
-            if not bool(open_steps.any()):
-                whole.put(slice(first, None), elements, live)
-                _mark(done, elements, torch.ones_like(solved[0]))
-                return done
-            ahead = int(open_steps.to(torch.int8).argmax())
-            if not bool(finite.all()):
-                whole.put(slice(first, None), elements, live)
-                _mark(done, elements, solved.all(0))
-                return done
+            unsolved = (~solved).reshape(block.n, -1).any(1)
+            ahead = int(unsolved.to(torch.int8).argmax()) if bool(unsolved.any()) else block.n
+            fronts.append(first + ahead)
             patience -= 1
-            if first + ahead >= front + max(1, self.n // 8):
-                front, patience = first + ahead, PATIENCE
-            if patience == 0:
-                whole.put(slice(first, None), elements, live)
-                _mark(done, elements, solved.all(0))
+            if first + ahead >= mark + max(1, self.n // 8):
+                mark, patience = first + ahead, PATIENCE
+            if first + ahead == self.n or not bool(finite) or patience == 0:
+                whole.put(slice(first, last), elements, live)
+                _mark(done, elements, solved.all(0) if last == self.n else torch.zeros_like(solved[0]))
                 return done
+            remaining = _elements(~solved.all(0)) if solved.ndim > 1 else None
+            single = remaining is None or solved.shape[-1] == 1
+            fewer = not single and len(remaining) <= 0.7 * solved.shape[-1]
+            size = _window(fronts, self.n) if single else self.n
+            if ahead > 0.2 * block.n or fewer or size < 0.5 * block.n:
+                whole.put(slice(first, last), elements, live)
+                start = block.ends(live.states, live.slopes)[:, ahead - 1] if ahead else block.y
+                if fewer:
+                    _mark(done, elements, solved.all(0))
+                    start = start[..., remaining]
+                    elements = remaining if elements is None else elements[remaining]
+                first, last = first + ahead, min(self.n, first + ahead + size)
+                block, live = self.part(slice(first, last), elements, start), whole.part(slice(first, last), elements)
             update, pivot = block.update(live)
             report.pivots.append(pivot)
-            remaining = _elements(~solved.all(0)) if solved.ndim > 1 else None
-            fewer = remaining is not None and len(remaining) <= 0.7 * solved.shape[-1]
-            if ahead > 0.2 * block.n or fewer:
-                whole.put(slice(first, None), elements, live)
-                _mark(done, elements, solved.all(0))
-                steps, keep = slice(ahead, None), remaining if fewer else None
-                pick = (lambda t: t) if keep is None else (lambda t, keep=keep: t[..., keep])
-                start = pick(block.before(live.states, live.slopes)[:, ahead])
-                update = [pick(t[:, steps]) for t in update]
-                block, previous = block.part(steps, keep, start), live.part(steps, keep)
-                first += ahead
-                if keep is not None:
-                    elements = keep if elements is None else elements[keep]
-            else:
-                previous = live
-            live = block.moved(previous, update)
+            previous, live = live, block.moved(live, update)
 
     def evaluate(self, states: list[Tensor]) -> _Iterate:
         """Tendencies and Jacobians of all stages."""
@@ -337,29 +342,41 @@ class _Block:
                 self._backtrack(i, previous, live, old, before, at)
 
     def _backtrack(self, i: int, previous: _Iterate, live: _Iterate, old: Tensor, before: Tensor, at) -> None:
-        """Halve the step of stage ``i`` at some points (k, *element) until its residual falls, at most six times."""
+        """Shorten the step of stage ``i`` at some points (k, *element): the longest of six halvings that helps.
+
+        All six are tried together, since a call costs more than the few points it is for.
+        """
+        wanted = None
         if not self.separable:  # every network of a member axis sees its own elements: take whole steps
-            rows = at[0].unique()
-            wanted = torch.zeros(self.n, *self.problem.batch, dtype=torch.bool, device=self.y.device)
-            wanted[at] = True
-            at = (rows,)
-        base, full = previous.states[i][:, *at], live.states[i][:, *at]
-        wanted = torch.ones_like(old[at], dtype=torch.bool) if self.separable else wanted[at]
-        damping = 1.0
-        for _ in range(newton.HALVINGS):
-            damping *= 0.5
-            trial = torch.where(wanted, base + damping * (full - base), live.states[i][:, *at])
-            slope, jacobian = newton.rates_and_jacobian(self.problem.model, self._point(at), trial)
-            live.states[i][:, *at], live.slopes[i][:, *at], live.jacobians[i][:, :, *at] = trial, slope, jacobian
-            slopes = [*(s[:, *at] for s in live.slopes[:i]), slope]
-            h = self.h.expand(self.n, *self.problem.batch)[at]
-            r = self.residual(i, trial, slopes, before[:, *at], h)
-            wanted = wanted & ~(r.abs().sum(0) <= (1.0 - newton.DECREASE * damping) * old[at])
-            keep = wanted if self.separable else wanted.reshape(len(wanted), -1).any(1)
-            if not bool(keep.any()):
-                return
-            at = tuple(index[keep] for index in at)
-            base, full, wanted = base[:, keep], full[:, keep], wanted[keep]
+            mask = torch.zeros(self.n, *self.problem.batch, dtype=torch.bool, device=self.y.device)
+            mask[at] = True
+            at = (at[0].unique(),)
+            wanted = mask[at]
+        base, full, count = previous.states[i][:, *at], live.states[i][:, *at], len(at[0])
+        damping = 0.5 ** torch.arange(1, newton.HALVINGS + 1, dtype=full.dtype, device=full.device)
+        damping = damping.reshape(-1, *(1,) * (full.ndim - 1))
+        trials = base.unsqueeze(1) + damping * (full - base).unsqueeze(1)
+        many = tuple(index.repeat(newton.HALVINGS) for index in at)
+        slope, jacobian = newton.rates_and_jacobian(self.problem.model, self._point(many), trials.flatten(1, 2))
+        h = self.h.expand(self.n, *self.problem.batch)[many]
+        slopes = [*(s[:, *many] for s in live.slopes[:i]), slope]
+        r = self.residual(i, trials.flatten(1, 2), slopes, before[:, *many], h)
+        size = r.abs().sum(0).unflatten(0, (newton.HALVINGS, count))
+        good = size <= (1.0 - newton.DECREASE * damping) * old[at]
+        # the first that is good, or the shortest
+        good[-1] = True
+        chosen = good.to(torch.int8).argmax(0)
+
+        def pick(values: Tensor, lead: int) -> Tensor:
+            values = values.unflatten(lead, (newton.HALVINGS, count))
+            index = chosen.reshape(*(1,) * (lead + 1), *chosen.shape).expand(*values.shape[:lead], 1, *chosen.shape)
+            return values.gather(lead, index).squeeze(lead)
+
+        new = pick(trials.flatten(1, 2), 1), pick(slope, 1), pick(jacobian, 2)
+        targets = ((live.states[i], 1), (live.slopes[i], 1), (live.jacobians[i], 2))
+        for value, (target, lead) in zip(new, targets, strict=True):
+            where = (*(slice(None),) * lead, *at)
+            target[where] = value if wanted is None else torch.where(wanted, value, target[where])
 
     def _finish(self, whole: _Iterate, fluxes: list[Tensor], report: SolverReport) -> Segment:
         """The steps with their volumes.
@@ -382,6 +399,14 @@ class _Block:
         ends = self.y.unsqueeze(1) + newton.tendency(model, volume).cumsum(1)
         starts = torch.cat([self.y.unsqueeze(1), ends[:, :-1]], dim=1)
         return Segment.of(Steps(self.interval, self.h, starts, tuple(states)), volume, ends)
+
+
+def _window(fronts: list[int], n: int) -> int:
+    """Steps worth iterating on: all, unless the front has moved so slowly that those far ahead would wait for long."""
+    if len(fronts) <= SLOW:
+        return n
+    rate = (fronts[-1] - fronts[-1 - SLOW]) / SLOW
+    return n if rate * 2 * SLOW > n - fronts[-1] else max(SHORTEST_WINDOW, round(8 * rate))
 
 
 def _mark(done: Tensor, elements: Tensor | None, solved: Tensor) -> None:

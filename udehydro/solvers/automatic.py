@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass, field, fields
+from typing import Literal
 
 from torch import Tensor
 
-from udehydro.laws.neural import Perceptron
 from udehydro.solvers import compiled
 from udehydro.solvers.all_at_once import AllAtOnce
 from udehydro.solvers.compiled import Compiled
@@ -25,17 +25,20 @@ WORTH = 1_000_000
 class Automatic(OneStep):
     """Any one-step scheme by the driver that suits the problem (default solver); options in :class:`OneStep`.
 
-    Explicit tableaux: :class:`Stepping`. Models with networks, and anything on an accelerator: :class:`AllAtOnce`.
-    Plain models on the CPU: :class:`Compiled`, once the work makes up for compiling, where numba is installed; else
-    AllAtOnce. All give the same numbers, to ``tolerance``. docs/benchmarks.md has the measurements behind the rule.
+    Explicit tableaux: :class:`Stepping`. Anything on an accelerator, and networks: :class:`AllAtOnce`. Plain models on
+    the CPU: :class:`Compiled`, once the work makes up for compiling, where numba is installed; else AllAtOnce. A
+    network that was compiled before takes Compiled for a cold start, since its time depends little on the guess.
+    All give the same numbers, to ``tolerance``. docs/benchmarks.md has the measurements behind the rule.
 
     Parameters
     ----------
+    compile : ``True`` compiles any model that can be, ``False`` none, ``"auto"`` plain models by the rule above.
     runs : how many runs like the first are to come; training sets it.
     warm_start : start every run from the last over the same intervals.
     """
 
     _: KW_ONLY
+    compile: bool | Literal["auto"] = "auto"
     runs: int = 1
     warm_start: bool = True
     memory: WarmStart = field(default_factory=WarmStart, init=False, repr=False, compare=False)
@@ -45,7 +48,7 @@ class Automatic(OneStep):
         options = {f.name: getattr(self, f.name) for f in fields(OneStep)}
         if not self.tableau.implicit:
             return Stepping(**options)
-        chosen = (Compiled if self._worth_compiling(problem) else AllAtOnce)(**options, warm_start=self.warm_start)
+        chosen = (Compiled if self._compiles(problem) else AllAtOnce)(**options, warm_start=self.warm_start)
         object.__setattr__(chosen, "memory", self.memory)
         return chosen
 
@@ -54,10 +57,11 @@ class Automatic(OneStep):
         report.solver = f"{type(driver).__name__}({self.tableau.name})"
         return driver.march(problem, y, cuts, report)
 
-    def _worth_compiling(self, problem: Problem) -> bool:
-        if problem.days.device.type != "cpu" or not compiled.available():
+    def _compiles(self, problem: Problem) -> bool:
+        if self.compile is False or problem.days.device.type != "cpu" or not compiled.available():
             return False
-        if any(isinstance(m, Perceptron) for m in problem.model.modules()):
-            return False
+        built = self.compile is True or compiled.is_built(problem)
+        if compiled.has_networks(problem):
+            return built and problem.separable and not (self.warm_start and self.memory.covers(problem))
         work = len(problem.days) * math.prod(problem.batch) * self.runs
-        return work >= WORTH or compiled.is_built(problem)
+        return built or work >= WORTH

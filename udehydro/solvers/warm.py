@@ -36,6 +36,14 @@ class WarmStart:
             return None
         return [s[:, part].clone() for s in self._states]
 
+    def covers(self, problem: Problem) -> bool:
+        """Whether the last run went over the intervals of a problem, of the same batch."""
+        if self._times is None:
+            return False
+        wanted = _moments(problem)
+        inside = torch.isin(wanted[[0, -1]], self._times).all()
+        return bool(inside) and self._states[0].shape[2:] == problem.batch
+
     def keep(self, problem: Problem, march: March) -> None:
         """Remember a finished march."""
         steps = march.steps()

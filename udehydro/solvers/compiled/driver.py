@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from udehydro.balance import Balance
 from udehydro.errors import ConfigError
+from udehydro.laws.neural import Perceptron
 from udehydro.solvers.compiled import module
 from udehydro.solvers.march import March, Steps
 from udehydro.solvers.one_step import Cuts, OneStep
@@ -89,6 +90,11 @@ def compiled(problem: Problem) -> ModuleType:
     return programs[wanted, trained]
 
 
+def has_networks(problem: Problem) -> bool:
+    """Whether any law is a network."""
+    return any(isinstance(m, Perceptron) for m in problem.model.modules())
+
+
 def is_built(problem: Problem) -> bool:
     """Whether the model was compiled before, by this process."""
     return problem.model in _PROGRAMS
@@ -105,6 +111,8 @@ class _Record(March):
     def attach(
         self, problem: Problem, tableau: Tableau, storage0: Tensor, report: SolverReport
     ) -> tuple[Tensor, Tensor]:
+        if has_networks(problem):  # matrix products of many steps at once are faster
+            return super().attach(problem, tableau, storage0, report)
         return _Adjoint.apply(problem, tableau, self, report, storage0, *problem.leaves())
 
 

@@ -35,7 +35,7 @@ def rates(z, w):
 
 
 def linearise(z, w):
-    """All entries of the Jacobian that the graph allows, and the vector-Jacobian product of the fluxes by the stores."""
+    """All entries of the Jacobian that the graph allows, and the fluxes' vector-Jacobian product by the stores."""
 
 
 def pull_inputs(z, w, gw):
@@ -118,6 +118,7 @@ def solve_block(block, z, w, ha, absolute, floor):
     if LINEAR[block]:
         for p in range(n):
             z[Y + MEMBERS[begin + p]] -= z[DX + p]
+            size += z[DX + p]  # infinite where the matrix is singular
         return math.isfinite(size), 0.0, pivot, evaluations
     damping = 1.0
     while not fine and evaluations <= ITERATIONS:
@@ -175,7 +176,8 @@ def march(
                 for i in range(STORES):
                     start[i] = storage[i, k, basin]
                 count, solved = pieces[k, basin], False
-                for halving in range(splits + 1):
+                # attempt 0 starts from the stages of the last run, 1 anew; every later one takes twice as many steps
+                for attempt in range(0 if warm else 1, splits + 2):
                     h = days[k] / count
                     for i in range(STORES):
                         y[i] = start[i]
@@ -185,7 +187,7 @@ def march(
                     solved = True
                     for piece in range(count):
                         step = first[k] + piece
-                        if cut and halving == 0:
+                        if cut and attempt <= 1:
                             for i in range(STORES):
                                 starts[i, step, basin] = y[i]
                         for stage in range(n_stages):
@@ -199,7 +201,7 @@ def march(
                                 for i in range(STORES):
                                     z[Y + i] = z[BASE + i]
                             else:
-                                if warm and halving == 0:
+                                if attempt == 0:
                                     for i in range(STORES):
                                         z[Y + i] = warm_stages[stage, i, step, basin]
                                 for block in range(len(WIDTH)):
@@ -213,7 +215,7 @@ def march(
                                 if not solved:
                                     break
                             rates(z, w)
-                            if halving == 0:
+                            if attempt <= 1:
                                 for i in range(STORES):
                                     stages[stage, i, step, basin] = z[Y + i]
                             for i in range(STORES):
@@ -238,7 +240,8 @@ def march(
                                 solved = False
                     if solved:
                         break
-                    count *= 2
+                    if attempt > 0:
+                        count *= 2
                 needed[k, basin] = count
                 if not solved:
                     failed[basin] = k
