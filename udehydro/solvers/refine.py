@@ -58,7 +58,9 @@ def refine(solver: OneStep, problem: Problem, y: Tensor, report: SolverReport) -
 
 @torch.no_grad()
 def local_error(problem: Problem, tableau: Tableau, march: March, each: Tensor, tolerance: float) -> Tensor:
-    """Largest difference [mm] of any storage or volume (T, *batch) from what twice the ``each`` steps would give."""
+    """Largest error [mm] of any storage or volume (T, *batch), told by what twice the ``each`` steps would give."""
+    # of the error at step h, a scheme of order p keeps 2^-p at half of it; the difference is the rest
+    share = 1.0 - 2.0**-tableau.order
     start, end = march.storage[:-1].movedim(-1, 0), march.storage[1:].movedim(-1, 0)
     volume = march.volume.movedim(-1, 0)
     error = torch.zeros_like(start[0])
@@ -75,7 +77,7 @@ def local_error(problem: Problem, tableau: Tableau, march: March, each: Tensor, 
             h = h if problem.separable else h.reshape(-1, *(1,) * len(problem.batch))
             finer, moved, solved = _steps(problem, tableau, point, h, start[:, *at], 2 * count, tolerance)
             gap = torch.maximum((finer - end[:, *at]).abs().amax(0), (moved - volume[:, *at]).abs().amax(0))
-            gap = torch.where(solved, gap, torch.inf)
+            gap = torch.where(solved, gap / share, torch.inf)
             error[at] = gap if problem.separable else torch.where(chosen[at], gap, error[at])
     return error
 
