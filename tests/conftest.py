@@ -1,6 +1,7 @@
 """What every test runs under: double precision, one thread, a fixed seed, no display."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Before anything imports matplotlib, here or in a process that a test starts.
 os.environ["MPLBACKEND"] = "Agg"
+
+# Compiled models go to a folder of this session, not into the user's; processes that tests start share it.
+if "UDEHYDRO_CACHE" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="udehydro-tests-", ignore_cleanup_errors=True)
+    os.environ["UDEHYDRO_CACHE"] = _cache.name
 
 # More threads change the order of floating-point sums, and slow small problems down.
 torch.set_num_threads(1)
