@@ -17,7 +17,7 @@ from udehydro.solvers.problem import Problem, SolverReport
 from udehydro.solvers.stepping import Stepping
 from udehydro.solvers.warm import WarmStart
 
-WORTH = 1_000_000
+WORTH = 500_000
 """Intervals x batch x runs from which compiling a model (some seconds, once) costs less than it saves."""
 
 
