@@ -103,9 +103,10 @@ in every basin for {years} years from a half-full bucket; `AllAtOnce` runs the f
 both networks with all weights times 10, inputs in units of plausible storages and weather, published parameters and
 initial storages, {years_networks} years. A run is one set or draw in one basin. What raises is run again without the
 runs that `SolverError.failed` marks, so every other run is returned; it is checked as above, steps of cut intervals by
-the stages recorded for them. Where a law falls with its donor store, a step may have several solutions, and drivers may
-find different ones: "unlike" counts runs whose storages differ by more than {SAME:g} mm, and gives the largest
-difference. Below zero: intervals that end with a store below -1e-9 mm.
+the stages recorded for them. Where a law falls with its donor store, as these networks do, a step may have several
+solutions, and drivers may find different ones, or one cut an interval that the other solves whole: "unlike" counts runs
+whose storages differ by more than {SAME:g} mm, and gives the largest difference. Below zero: intervals that end with a
+store below -1e-9 mm; EXP-HYDRO as published leaks there.
 
 {table(COUNTED, rows)}"""
     publish("b", "random parameters, and networks with large weights", body, options)
