@@ -190,8 +190,9 @@ class _Block:
         if self.stages == 1:
             return [held]
         rough = _Block(self.problem, BACKWARD_EULER, ROUGH, self.interval, self.h, self.y)
-        live = rough.evaluate([held])
-        rough._iterate(live, report)
+        live, own = rough.evaluate([held]), SolverReport(report.solver)
+        rough._iterate(live, own)
+        report.newton_iterations += own.newton_iterations
         ends = live.states[0]
         ends = torch.where(ends.isfinite(), ends, held)
         starts = torch.cat([self.y.unsqueeze(1), ends[:, :-1]], dim=1)
