@@ -20,6 +20,7 @@ from udehydro.solvers import (
     HEUN,
     RK4,
     SDIRK2,
+    TR_BDF2,
     AllAtOnce,
     Stepping,
     Torchdiffeq,
@@ -244,7 +245,7 @@ LAWS = (
 
 CASES = (*MODELS, *LAWS)
 
-TABLEAUX = (EXPLICIT_EULER, HEUN, RK4, BACKWARD_EULER, SDIRK2)
+TABLEAUX = (EXPLICIT_EULER, HEUN, RK4, BACKWARD_EULER, SDIRK2, TR_BDF2)
 
 STEPPING = (
     Stepping(EXPLICIT_EULER, substeps=8),
@@ -255,6 +256,7 @@ STEPPING = (
     Stepping(SDIRK2),
     Stepping(SDIRK2, substeps=2),
     Stepping(SDIRK2, undershoot="split"),
+    Stepping(TR_BDF2),
 )
 
 TORCHDIFFEQ = (
@@ -270,6 +272,7 @@ ALL_AT_ONCE = (
     AllAtOnce(),
     AllAtOnce(BACKWARD_EULER, substeps=2, block=5),
     AllAtOnce(SDIRK2, undershoot="split", block=4),
+    AllAtOnce(TR_BDF2, block=6),
 )
 
 SOLVERS = (*STEPPING, *ALL_AT_ONCE, *TORCHDIFFEQ)

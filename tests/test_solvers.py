@@ -28,13 +28,14 @@ from udehydro.solvers import (
     HEUN,
     RK4,
     SDIRK2,
+    TR_BDF2,
     AllAtOnce,
     Stepping,
     Tableau,
     Torchdiffeq,
 )
 
-ORDERS = {"explicit Euler": 1, "Heun": 2, "RK4": 4, "backward Euler": 1, "SDIRK2": 2}
+ORDERS = {"explicit Euler": 1, "Heun": 2, "RK4": 4, "backward Euler": 1, "SDIRK2": 2, "TR-BDF2": 2}
 
 
 def closed_form(k, rain, days, start):
@@ -166,7 +167,7 @@ def test_order_of_convergence(tableau):
 
 
 @pytest.mark.parametrize("case", MODELS, ids=name_of)
-@pytest.mark.parametrize("tableau", [BACKWARD_EULER, SDIRK2], ids=name_of)
+@pytest.mark.parametrize("tableau", [BACKWARD_EULER, SDIRK2, TR_BDF2], ids=name_of)
 @pytest.mark.parametrize("block", [1, 7, "auto"])
 def test_all_at_once_gives_the_numbers_of_stepping(case, tableau, block):
     """Both solve the same equations; 1e-8 mm: the residual tolerance of 1e-9, passed on through a contraction."""
@@ -191,17 +192,17 @@ class TestTableau:
     def test_classical(self):
         for tableau in TABLEAUX:
             assert tableau.order == ORDERS[tableau.name]
-        assert [t.implicit for t in TABLEAUX] == [False, False, False, True, True]
-        assert [t.stiffly_accurate for t in TABLEAUX] == [False, False, False, True, True]
+        assert [t.implicit for t in TABLEAUX] == [False, False, False, True, True, True]
+        assert [t.stiffly_accurate for t in TABLEAUX] == [False, False, False, True, True, True]
 
     def test_real_stability_limits(self):
         """2 for Euler and Heun, 2.7853 for RK4 (Hairer and Wanner 1996, IV.2), none for the implicit ones."""
         limits = [t.real_stability_limit for t in TABLEAUX]
-        assert limits == pytest.approx([2.0, 2.0, 2.78529, math.inf, math.inf], abs=2e-4)
+        assert limits == pytest.approx([2.0, 2.0, 2.78529, math.inf, math.inf, math.inf], abs=2e-4)
 
     def test_l_stable(self):
         """The implicit ones damp fast decay fully."""
-        for tableau in (BACKWARD_EULER, SDIRK2):
+        for tableau in (BACKWARD_EULER, SDIRK2, TR_BDF2):
             assert abs(tableau.amplification(-1e9)) < 1e-8
 
     @pytest.mark.parametrize(
