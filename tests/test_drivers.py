@@ -635,9 +635,9 @@ class TestAutomatic:
         assert run_exphydro(later).report.newton_iterations < 0.8 * cold
 
 
-def build(model, wanted=False):
+def build(model):
     """Trace, write and load its module; nothing is compiled until it runs."""
-    return module.build(model, (wanted,) * (len(model.forcing_names) + model.driven_count))
+    return module.build(model)
 
 
 class TestLawsCompiled:

@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from udehydro.balance import Balance
 from udehydro.errors import ConfigError
 from udehydro.solvers import adjoint
-from udehydro.solvers.one_step import Cuts, OneStep
+from udehydro.solvers.one_step import OneStep
 from udehydro.solvers.problem import Problem, SolverReport
 from udehydro.structure import suggest
 
@@ -52,7 +52,7 @@ def forward_sensitivity(problem: Problem, storage0: Tensor, names: Sequence[str]
             raise ConfigError(f"No parameter or store is called '{name}'.{suggest(name, known)}")
     report = SolverReport(f"{type(solver).__name__}({solver.tableau.name})", solver.scheme)
     with torch.no_grad():
-        march = solver.march(problem, storage0.detach().movedim(-1, 0), Cuts(problem, solver.substeps), report)
+        march = solver.run(problem, storage0, report)
         tangents = [_tangent(problem, name) for name in names]
         starts = [_start(model, storage0, name) for name in names]
         storage, volume = adjoint.push(problem, solver.tableau, march, tangents, starts)

@@ -75,9 +75,20 @@ class OneStep:
                 raise ConfigError(f"{name} must be above zero, got {value!r}.")
 
     def __call__(self, problem: Problem, storage0: Tensor) -> tuple[Tensor, Tensor, SolverReport]:
+        report = SolverReport(f"{type(self).__name__}({self.tableau.name})", self.scheme)
+        march = self.run(problem, storage0, report)
+        wants = torch.is_grad_enabled() and (storage0.requires_grad or problem.leaves() or problem.stray_flux())
+        if not wants:
+            return march.storage, march.volume, report
+        if self.gradient == "adjoint":
+            problem.check_reach()
+            return *march.attach(problem, self.tableau, storage0, report), report
+        return *tape.replay(problem, self.tableau, march, storage0, self.checkpoint), report
+
+    def run(self, problem: Problem, storage0: Tensor, report: SolverReport) -> March:
+        """March with the substeps that are asked for, and check the result."""
         from udehydro.solvers.refine import refine  # it marches with drivers, so they cannot be imported the other way
 
-        report = SolverReport(f"{type(self).__name__}({self.tableau.name})", self.scheme)
         with torch.no_grad():
             y = storage0.detach().movedim(-1, 0)
             cuts = Cuts(problem, self.substeps)
@@ -87,13 +98,7 @@ class OneStep:
                 march = self.march(problem, y, cuts, report)
         self._check(problem, march, cuts, report)
         self._check_bounds(problem, cuts, report)
-        wants = torch.is_grad_enabled() and (storage0.requires_grad or problem.leaves() or problem.stray_flux())
-        if not wants:
-            return march.storage, march.volume, report
-        if self.gradient == "adjoint":
-            problem.check_reach()
-            return *march.attach(problem, self.tableau, storage0, report), report
-        return *tape.replay(problem, self.tableau, march, storage0, self.checkpoint), report
+        return march
 
     @property
     def scheme(self) -> str:

@@ -82,12 +82,11 @@ def compiled(problem: Problem) -> ModuleType:
     except ImportError as error:
         raise ConfigError("Compiled needs numba: pip install 'udehydro[fast]', or use AllAtOnce.") from error
     model = problem.model
-    wanted = tuple(f.requires_grad for f in problem.forcing)
     trained = tuple(p.requires_grad for p in model.parameters())
     programs = _PROGRAMS.setdefault(model, {})
-    if (wanted, trained) not in programs:
-        programs[wanted, trained] = module.build(model, wanted)
-    return programs[wanted, trained]
+    if trained not in programs:
+        programs[trained] = module.build(model)
+    return programs[trained]
 
 
 def has_networks(problem: Problem) -> bool:

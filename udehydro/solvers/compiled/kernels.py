@@ -331,7 +331,7 @@ def reverse(
                         position = 0
                         for i in range(FORCINGS):
                             if wanted[i]:
-                                g_forcing[position, k, basin] += z[GX + position]
+                                g_forcing[position, k, basin] += z[GX + i]
                                 position += 1
                         for i in range(THETAS):
                             if moving[i]:

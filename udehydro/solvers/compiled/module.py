@@ -40,7 +40,7 @@ def flat_weights(model: Balance) -> np.ndarray:
     return np.concatenate([*parts, np.zeros(1)])
 
 
-def build(model: Balance, forcing_wanted: Sequence[bool]) -> ModuleType:
+def build(model: Balance) -> ModuleType:
     """Trace, write and load the module of a model; compiling follows at its first run.
 
     Raises StructureError for laws that cannot be compiled.
@@ -55,7 +55,7 @@ def build(model: Balance, forcing_wanted: Sequence[bool]) -> ModuleType:
         offsets[id(weight)] = (position, weight)
         position += weight.numel()
     n, blocks = trace.shapes(model), newton.strongly_connected(model.dependence)
-    places = Places(n, sum(forcing_wanted), max(len(b) for b in blocks))
+    places = Places(n, max(len(b) for b in blocks))
     writers = [source.Writer(trace.tendency_and_jacobian(model, b), offsets) for b in blocks]
     text, linear = [], []
     for number, (block, writer) in enumerate(zip(blocks, writers, strict=True)):
@@ -64,14 +64,14 @@ def build(model: Balance, forcing_wanted: Sequence[bool]) -> ModuleType:
         linear.append(is_linear)
     text += [_dispatch("prologue", len(blocks)), _dispatch("body", len(blocks))]
     trained = [p for p in model.parameters() if p.requires_grad]
-    pulled = [places.of("GX", i) for i in range(sum(forcing_wanted))] + [places.of("GT", i) for i in range(n.theta)]
+    pulled = [places.of("GX", i) for i in range(n.forcing)] + [places.of("GT", i) for i in range(n.theta)]
     entries = [
         places.of("J", i * n.stores + j) for i, row in enumerate(model.dependence) for j, s in enumerate(row) if s
     ]
     whole = (
         ("rates", "z, w", trace.rates(model), [places.of("Q", i) for i in range(n.fluxes)]),
         ("linearise", "z, w", trace.linearised(model), entries + [places.of("GY", i) for i in range(n.stores)]),
-        ("pull_inputs", "z, w, gw", trace.pull_inputs(model, forcing_wanted, trained),
+        ("pull_inputs", "z, w, gw", trace.pull_inputs(model, trained),
          pulled + [f"gw|{offsets[id(p)][0]}" for p in trained]),
     )  # fmt: skip
     for name, arguments, traced, targets in whole:
@@ -96,12 +96,12 @@ def build(model: Balance, forcing_wanted: Sequence[bool]) -> ModuleType:
 class Places:
     """Where the numbers of a point lie in the array ``z``."""
 
-    def __init__(self, n: trace.Shapes, pulled: int, widest: int):
+    def __init__(self, n: trace.Shapes, widest: int):
         self.counts, self.workspace, self.temporaries = n, 0, 0
         sizes = {
             "Y": n.stores, "X": n.forcing, "T": n.theta, "C": n.fluxes, "F": n.stores, "J": n.stores**2, "Q": n.fluxes,
-            "GY": n.stores, "GX": pulled, "GT": n.theta, "BASE": n.stores, "R": widest, "DX": n.stores, "OLD": widest,
-            "M": n.stores**2,
+            "GY": n.stores, "GX": n.forcing, "GT": n.theta, "BASE": n.stores, "R": widest, "DX": n.stores,
+            "OLD": widest, "M": n.stores**2,
         }  # fmt: skip
         self.begin, end = {}, 0
         for name, size in sizes.items():

@@ -77,13 +77,13 @@ def linearised(model: Balance) -> Traced:
     return _trace(model, function, cotangent=True)
 
 
-def pull_inputs(model: Balance, forcing_wanted: Sequence[bool], weights: Sequence[Tensor]) -> Traced:
-    """Vector-Jacobian product of the fluxes by the wanted forcings, all of theta, and weights."""
+def pull_inputs(model: Balance, weights: Sequence[Tensor]) -> Traced:
+    """Vector-Jacobian product of the fluxes by forcings, theta and weights."""
 
     def function(stores, forcing, theta, cotangent):
         theta = [t.detach().requires_grad_() for t in theta]
-        forcing = [f.detach().requires_grad_(w) for f, w in zip(forcing, forcing_wanted, strict=True)]
-        inputs = [*(f for f, w in zip(forcing, forcing_wanted, strict=True) if w), *theta, *weights]
+        forcing = [f.detach().requires_grad_() for f in forcing]
+        inputs = [*forcing, *theta, *weights]
         with torch.enable_grad():
             return _derivatives(_paired(model.fluxes(stores, forcing, theta), cotangent), inputs)
 
