@@ -343,4 +343,5 @@ show(figure)
 #
 # [Concepts](../docs/concepts.md) explains structure, balance and laws; [training](../docs/training.md) the protocol;
 # [extending](../docs/extending.md) how to write a model or a law of your own; [data](../docs/data.md) how to read
-# your basin. The same experiment without code is `udehydro demo`, and on your data `udehydro fit`.
+# your basin. [What the solver does](02_exact_gradients.ipynb) is shown in a notebook of its own. The same experiment
+# without code is `udehydro demo`, and on your data `udehydro fit`.

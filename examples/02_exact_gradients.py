@@ -81,7 +81,7 @@ print(whole.report.solver, "started from", dict(zip(model.store_names, start[0].
 
 def years(n):
     """Forcing of the first years of the record."""
-    return forcing.isel(slice(0, round(365.25 * (n if not QUICK else min(n, 0.25)))))
+    return forcing.isel(slice(0, round(365.25 * (0.1 if QUICK else n))))
 
 
 # %% [markdown]
@@ -357,7 +357,7 @@ print(f"d(mean discharge)/df: forward {response[0].mean():.12f}, backward {free.
 # winter.
 
 # %%
-winter = forcing.isel(slice(0, 30 if QUICK else 120))
+winter = forcing.isel(slice(0, 15 if QUICK else 120))
 
 
 class Lookup(torch.nn.Module):
@@ -475,9 +475,9 @@ show(figure)
 #
 # ## Second derivatives
 #
-# With `gradient="tape"` the gradient can be differentiated again. The Hessian times a vector, without the Hessian,
-# costs about one more backward pass. Here it is done four times, for the Hessian of 1 - NSE by the logarithms of four
-# parameters.
+# The adjoint gives first derivatives only. With `gradient="tape"` the gradient can be differentiated again. The Hessian
+# times a vector, without the Hessian, costs about one more backward pass. Here it is done four times, for the Hessian
+# of 1 - NSE by the logarithms of four parameters.
 
 # %%
 names = ["f", "smax", "qmax", "ddf"]
