@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from udehydro.simulation import Simulation
 from udehydro.solvers import Compiled, Stepping
 
 from .runs import Batch, guarded
 
 STILL = 1e-6
 """Standard deviation of discharge [mm/d] below which a run has no NSE."""
+AT_ONCE = 40
+"""Elements, so that the steps of many substeps fit into memory."""
 MOST = 256
 """Substeps at which an explicit scheme gives up."""
 
@@ -33,12 +34,16 @@ def quantiles(score: np.ndarray) -> list[str]:
     return [f"{v:.5f}" if v > -9.0 else f"{v:.1e}" for v in picked]
 
 
-def compiled(batch: Batch, tableau, substeps: int) -> Simulation:
-    """All elements of a batch by the compiled driver; a refusal is an error here."""
-    tally, returned = guarded(batch, Compiled(tableau, substeps=substeps, warm_start=False))
-    if tally.raised:
-        raise RuntimeError(f"{tableau.name}, {substeps} steps: {tally.messages}")
-    return returned.simulation
+def compiled(batch: Batch, tableau, substeps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Storage and discharge of a batch by the compiled driver, some elements at a time; a refusal is an error here."""
+    storage, discharge = [], []
+    for some in torch.arange(batch.size).split(AT_ONCE):
+        tally, returned = guarded(batch.part(some), Compiled(tableau, substeps=substeps, warm_start=False))
+        if tally.raised:
+            raise RuntimeError(f"{tableau.name}, {substeps} steps: {tally.messages}")
+        storage.append(returned.simulation.storage)
+        discharge.append(returned.simulation.discharge)
+    return torch.cat(storage, 1), torch.cat(discharge, 1)
 
 
 def explicit(batch: Batch, tableau) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
