@@ -25,8 +25,9 @@ from udehydro import (
     StructureError,
     simulate,
 )
+from udehydro.errors import SolverError
 from udehydro.models import exphydro_mended, linear, m100
-from udehydro.solvers import BACKWARD_EULER, HEUN, RK4, SDIRK2, AllAtOnce, Stepping, Torchdiffeq
+from udehydro.solvers import BACKWARD_EULER, HEUN, RK4, SDIRK2, AllAtOnce, Compiled, Stepping, Torchdiffeq
 
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6)
 """Relative step sizes of the differences: truncation falls with the square, round-off rises with the inverse."""
@@ -341,12 +342,15 @@ def test_second_derivatives_of_a_nonlinear_model(tableau):
     assert (second - difference).norm().item() <= 1e-6 * difference.norm().item()
 
 
-def test_adjoint_refuses_second_derivatives():
-    """It is exact for first derivatives only, and says so rather than return a wrong number."""
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+@pytest.mark.parametrize("solver", [Stepping(SDIRK2), AllAtOnce(SDIRK2), Compiled(SDIRK2)], ids=lambda s: type(s).__name__)
+def test_adjoint_refuses_second_derivatives(solver, penalty):
+    """Also where other paths lead to the parameter, which would otherwise be all that is returned."""
     k = torch.tensor(0.3, requires_grad=True)
-    end = simulate(Balance(linear), weather(3), theta={"k": k}, storage0={"storage": 50.0}).storage[-1].sum()
-    (first,) = torch.autograd.grad(end, k, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable|does not require grad"):
+    simulation = simulate(Balance(linear), weather(6, 1), theta={"k": k}, storage0={"storage": 50.0}, solver=solver)
+    loss = simulation.storage[-1].sum() + penalty * k.square()
+    (first,) = torch.autograd.grad(loss, k, create_graph=True)
+    with pytest.raises(SolverError, match="first derivatives only.*gradient='tape'"):
         torch.autograd.grad(first, k)
 
 

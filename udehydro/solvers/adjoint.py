@@ -14,12 +14,14 @@ so memory holds one trajectory and the graph of one chunk.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.autograd.function import once_differentiable
 
 from udehydro.balance import Balance
+from udehydro.errors import SolverError
 from udehydro.solvers import chain, newton
 from udehydro.solvers.march import March, Steps, chunks
 from udehydro.solvers.problem import Point, Problem, SolverReport
@@ -39,15 +41,34 @@ def attach(
 class _Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx, problem, tableau, march, report, storage0, *leaves):
-        ctx.run = problem, tableau, march, report
+        ctx.run, ctx.inputs = (problem, tableau, march, report), (storage0, *leaves)
         return march.storage, march.volume
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, g_storage, g_volume):
         problem, tableau, march, report = ctx.run
-        report.adjoint, gradients = pull(problem, tableau, march, g_storage, g_volume)
-        return None, None, None, None, report.adjoint[0], *gradients
+        with torch.no_grad():
+            report.adjoint, gradients = pull(problem, tableau, march, g_storage.detach(), g_volume.detach())
+        gradients = first_order([report.adjoint[0], *gradients], (*ctx.inputs, g_storage, g_volume))
+        return None, None, None, None, *gradients
+
+
+def first_order(gradients: list[Tensor], inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The gradients, which raise where they are differentiated again by what they were made from."""
+    return _FirstOrder.apply(len(gradients), *gradients, *inputs) if torch.is_grad_enabled() else gradients
+
+
+class _FirstOrder(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, count, *tensors):
+        return tuple(t.clone() for t in tensors[:count])
+
+    @staticmethod
+    def backward(ctx, *cotangents):
+        raise SolverError(
+            "The adjoint gives first derivatives only. For second derivatives and Hessian-vector products use a solver "
+            "with gradient='tape'."
+        )
 
 
 def pull(

@@ -43,8 +43,10 @@ def forward_sensitivity(problem: Problem, storage0: Tensor, names: Sequence[str]
     Raises
     ------
     ConfigError
-        For a name that is neither.
+        For a name that is neither, and for torchdiffeq.
     """
+    if not isinstance(solver, OneStep):
+        raise ConfigError(f"forward_sensitivity needs a one-step solver such as AllAtOnce(), not {solver!r}.")
     model = problem.model
     known = (*model.parameter_names, *model.store_names)
     for name in names:

@@ -63,7 +63,7 @@ class OneStep:
         if isinstance(self.substeps, Tensor):
             if self.substeps.is_floating_point() or bool((self.substeps < 1).any()):
                 raise ConfigError("substeps given as a tensor must be whole numbers of at least 1.")
-        elif not (isinstance(self.substeps, int) and self.substeps >= 1):
+        elif isinstance(self.substeps, bool) or not (isinstance(self.substeps, int) and self.substeps >= 1):
             raise ConfigError(f"substeps must be a whole number of at least 1, got {self.substeps!r}.")
         if self.undershoot not in ("report", "split", "raise"):
             raise ConfigError(f"undershoot must be 'report', 'split' or 'raise', got {self.undershoot!r}.")

@@ -10,11 +10,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from udehydro.balance import Balance
 from udehydro.errors import ConfigError
 from udehydro.laws.neural import Perceptron
+from udehydro.solvers.adjoint import first_order
 from udehydro.solvers.compiled import module
 from udehydro.solvers.march import March, Steps
 from udehydro.solvers.one_step import Cuts, OneStep
@@ -195,11 +195,10 @@ class _Run:
 class _Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx, problem, tableau, march, report, storage0, *leaves):
-        ctx.run = problem, tableau, march, report
+        ctx.run, ctx.inputs = (problem, tableau, march, report), (storage0, *leaves)
         return march.storage, march.volume
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, g_storage, g_volume):
         problem, tableau, march, report = ctx.run
         program, model = compiled(problem), problem.model
@@ -231,7 +230,8 @@ class _Adjoint(torch.autograd.Function):
                 part = g_weights[position : position + weight.numel()]
                 gradients.append(torch.from_numpy(part).reshape(weight.shape))
             position += weight.numel()
-        return None, None, None, None, report.adjoint[0], *(g.to(dtype) for g in gradients)
+        gradients = [report.adjoint[0], *(g.to(dtype) for g in gradients)]
+        return None, None, None, None, *first_order(gradients, (*ctx.inputs, g_storage, g_volume))
 
 
 def _reduced(gradient: Tensor, shape: torch.Size) -> Tensor:
