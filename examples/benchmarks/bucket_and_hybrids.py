@@ -387,8 +387,10 @@ def summary(table_of: dict) -> str:
 
 
 def gauge_names() -> dict[str, str]:
+    """Names in one way of writing; what is short at the end is a state."""
     with open(camels() / "basins.csv", newline="") as file:
-        return {row["gauge_id"]: row["gauge_name"].title() for row in csv.DictReader(file)}
+        named = {row["gauge_id"]: row["gauge_name"].title().rpartition(" ") for row in csv.DictReader(file)}
+    return {gauge: f"{a} {b.upper() if len(b.strip('.')) < 3 else b}" for gauge, (a, _, b) in named.items()}
 
 
 def picture(table_of: dict) -> None:
