@@ -210,7 +210,7 @@ def part_e(options) -> None:
 The operator-split loop passes through the processes of HBV once a day, one after the other (Feng et al. 2022); the loop
 of GR4J is explicit Euler.
 
-{chr(10).join(parts)}"""
+{(2 * chr(10)).join(parts)}"""
     publish("e", "error of the daily step, HBV and GR4J", body, options)
 
 
@@ -257,7 +257,7 @@ def errors_of_the_step(name: str, each: int, years: int) -> str:
     head = [f"{name}: scheme", "NSE median", "lowest tenth", "lowest", "runs above 0.9995", "blown up"]
     head += ["largest error, mm/d", f"mean error of {store}, mm"]
     text = f"{batch.size} runs ({each} sets for each of {task.basins} basins) x {years} years, the first one dropped:"
-    return f"{text}\n\n{table(head, rows)}\n"
+    return f"{text}\n\n{table(head, rows)}"
 
 
 def _error_row(label: str, discharge, reference, store: str) -> list[str]:
