@@ -629,15 +629,55 @@ class TestAutomatic:
         """A run that was not worth compiling starts the next, which is."""
         solver = Automatic()
         cold = run_exphydro(Compiled()).report.newton_iterations
-        run_exphydro(solver, model=Balance(exphydro))
+        model = Balance(exphydro)
+        run_exphydro(solver, model=model)
         later = Automatic(runs=10**9)
         object.__setattr__(later, "memory", solver.memory)
-        assert run_exphydro(later).report.newton_iterations < 0.8 * cold
+        assert run_exphydro(later, model=model).report.newton_iterations < 0.8 * cold
 
 
 def build(model):
     """Trace, write and load its module; nothing is compiled until it runs."""
     return module.build(model)
+
+
+class TestWhatTracingCannotSee:
+    def test_a_law_with_steps_is_solved_or_refused(self):
+        """Its derivative says that it is constant; a residual says that it is not."""
+
+        def pump(storage):
+            return torch.where(storage > 30.0, 3.0 + 0.0 * storage, 0.0 * storage)
+
+        record = weather(200, 1, seed=1)
+        for solver in (Compiled(BACKWARD_EULER, splits=1), AllAtOnce(BACKWARD_EULER, splits=1)):
+            with pytest.raises(SolverError, match="unsolved"):
+                simulate(Balance(linear, outflow=pump), record, storage0={"storage": 29.0}, solver=solver)
+
+    def test_settings_of_a_law_may_change(self):
+        class Share(torch.nn.Module):
+            reads = ("storage",)
+            share = 0.1
+
+            def forward(self, storage):
+                return self.share * storage
+
+        law = Share()
+        law.share = 0.1
+        model = Balance(linear, outflow=law)
+        for share in (0.1, 0.5):
+            law.share = share
+            solvers = Compiled(), Stepping()
+            a, b = (simulate(model, weather(9), storage0={"storage": 9.0}, solver=s) for s in solvers)
+            assert (a.storage - b.storage).abs().max().item() <= 1e-9
+
+    @pytest.mark.parametrize("driver", [AllAtOnce, Compiled])
+    def test_parameters_changed_before_the_backward_pass(self, driver):
+        k = torch.tensor([0.3, 0.3], requires_grad=True)
+        run = simulate(Balance(linear), weather(9), theta={"k": k}, storage0={"storage": 9.0}, solver=driver())
+        with torch.no_grad():
+            k.mul_(0.1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            run.storage.sum().backward()
 
 
 class TestLawsCompiled:

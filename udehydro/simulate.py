@@ -16,6 +16,7 @@ from udehydro.forcing import Forcing
 from udehydro.laws.neural import Perceptron
 from udehydro.simulation import Simulation
 from udehydro.solvers import Automatic, Problem, Solver
+from udehydro.solvers.one_step import OneStep
 
 SPIN_UP_CYCLES = 10
 SPIN_UP_CHANGE = 0.1
@@ -150,7 +151,7 @@ def _storage(model: Balance, forcing: Forcing, given) -> Tensor:
                     f"Storage '{name}' has shape {tuple(part.shape)}, needs {forcing.batch} or a number."
                 )
         given = torch.stack([p.expand(forcing.batch) for p in parts.values()], dim=-1)
-    given = given.to(dtype=like.dtype, device=like.device)
+    given = torch.as_tensor(given, dtype=like.dtype, device=like.device)
     if given.shape[-1:] != shape[-1:] or not _fits(given.shape, shape):
         raise StructureError(f"storage0 has shape {tuple(given.shape)}, needs {shape} for stores {model.store_names}.")
     if not given.is_meta and not bool(torch.isfinite(given).all()):
@@ -192,6 +193,7 @@ def spin_up(
         like = forcing.like
         theta = {n: torch.as_tensor(v, dtype=like.dtype, device=like.device) for n, v in theta.items()}
         theta = {n: _first_year(v, len(forcing), len(year), forcing.batch) for n, v in theta.items()}
+    solver = solver.over(slice(0, len(year))) if isinstance(solver, OneStep) else solver
     problem = pose(model, year, theta)
     storage = forcing.like.new_zeros(*forcing.batch, len(model.store_names))
     settled = torch.zeros_like(storage[..., :1], dtype=torch.bool)

@@ -41,15 +41,17 @@ def attach(
 class _Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx, problem, tableau, march, report, storage0, *leaves):
-        ctx.run, ctx.inputs = (problem, tableau, march, report), (storage0, *leaves)
+        ctx.run = problem, tableau, march, report
+        ctx.save_for_backward(storage0, *leaves)
         return march.storage, march.volume
 
     @staticmethod
     def backward(ctx, g_storage, g_volume):
         problem, tableau, march, report = ctx.run
+        inputs = ctx.saved_tensors  # raises where one was changed in place since
         with torch.no_grad():
             report.adjoint, gradients = pull(problem, tableau, march, g_storage.detach(), g_volume.detach())
-        gradients = first_order([report.adjoint[0], *gradients], (*ctx.inputs, g_storage, g_volume))
+        gradients = first_order([report.adjoint[0].clone(), *gradients], (*inputs, g_storage, g_volume))
         return None, None, None, None, *gradients
 
 

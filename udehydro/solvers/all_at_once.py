@@ -77,7 +77,7 @@ class AllAtOnce(OneStep):
             size = min(LONGEST, max(SHORTEST, size))
         for start in range(0, len(problem.days), size):
             stop = min(start + size, len(problem.days))
-            interval, h = cuts.block(start, stop)
+            interval, _ = cuts.block(start, stop)
             guess = self.memory.guess(problem, interval, self.tableau.stages) if self.warm_start else None
             march.extend(self._range(problem, cuts, march.last, start, stop, guess, report))
         if self.warm_start:

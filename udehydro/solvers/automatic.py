@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Literal
+from weakref import WeakSet
 
 from torch import Tensor
 
+from udehydro.balance import Balance
+from udehydro.errors import ConfigError, StructureError
 from udehydro.solvers import compiled
 from udehydro.solvers.all_at_once import AllAtOnce
 from udehydro.solvers.compiled import Compiled
@@ -17,6 +20,8 @@ from udehydro.solvers.problem import Problem, SolverReport
 from udehydro.solvers.stepping import Stepping
 from udehydro.solvers.warm import WarmStart
 
+_REFUSED: WeakSet[Balance] = WeakSet()
+"""Models whose laws cannot be compiled."""
 WORTH = 500_000
 """Intervals x batch x runs from which compiling a model (some seconds, once) costs less than it saves."""
 
@@ -54,11 +59,20 @@ class Automatic(OneStep):
 
     def march(self, problem: Problem, y: Tensor, cuts: Cuts, report: SolverReport) -> March:
         driver = self.driver(problem)
+        if isinstance(driver, Compiled) and self.compile == "auto":
+            try:
+                compiled.compiled(problem)
+            except (StructureError, ConfigError, OSError) as error:
+                _REFUSED.add(problem.model)
+                report.notes.append(f"not compiled: {error}")
+                driver = self.driver(problem)
         report.solver = f"{type(driver).__name__}({self.tableau.name})"
         return driver.march(problem, y, cuts, report)
 
     def _compiles(self, problem: Problem) -> bool:
         if self.compile is False or problem.days.device.type != "cpu" or not compiled.available():
+            return False
+        if self.compile == "auto" and problem.model in _REFUSED:
             return False
         built = self.compile is True or compiled.is_built(problem)
         if compiled.has_networks(problem):

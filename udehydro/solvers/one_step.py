@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -100,6 +100,10 @@ class OneStep:
         self._check_bounds(problem, cuts, report)
         return march
 
+    def over(self, part: slice) -> OneStep:
+        """The solver for some intervals of the record, where its substeps are given interval by interval."""
+        return replace(self, substeps=self.substeps[part]) if isinstance(self.substeps, Tensor) else self
+
     @property
     def scheme(self) -> str:
         """What decides the numbers, whatever the driver."""
@@ -111,9 +115,13 @@ class OneStep:
     def march(self, problem: Problem, y: Tensor, cuts: Cuts, report: SolverReport) -> March:
         """Run from the state ``y`` (S, *batch), without a graph."""
 
-    def check_rates(self, problem: Problem, y: Tensor, k: int) -> None:
-        """Name a law that is not finite at the start of an interval: no step, however short, would help."""
+    def check_rates(self, problem: Problem, y: Tensor, k: int, among: Tensor | None = None) -> None:
+        """Name a law that is not finite at the start of an interval, of the elements ``among`` (*batch) where given.
+
+        No step, however short, would help there.
+        """
         broken = ~newton.rates(problem.model, problem.at(k), y).isfinite()
+        broken = broken if among is None else broken & among
         if not bool(broken.any()):
             return
         flux, *element = broken.nonzero()[0].tolist()
@@ -157,7 +165,8 @@ class OneStep:
             shape = torch.broadcast_shapes(found.mask.shape, problem.batch)
             element = found.mask.expand(shape).nonzero()[0].tolist()[len(shape) - len(problem.batch) :]
             more = None if found.substeps is None else found.substeps * pieces
-            report.bounds.append(found.bound.message(found.worst, problem.label(0, element), more))
+            where = problem.label(0, element).rpartition(", ")[0] or "The parameters"
+            report.bounds.append(found.bound.message(found.worst, where, more))
 
     def _check(self, problem: Problem, march: March, cuts: Cuts, report: SolverReport) -> None:
         if report.pivots:

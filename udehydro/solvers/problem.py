@@ -190,8 +190,3 @@ class Solver(Protocol):
     """
 
     def __call__(self, problem: Problem, storage0: Tensor) -> tuple[Tensor, Tensor, SolverReport]: ...
-
-
-def stack(parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-    """Tuple of tensors broadcastable to ``shape`` -> (*shape, len(parts))."""
-    return torch.stack([p.expand(shape) for p in parts], dim=-1)

@@ -36,7 +36,11 @@ def refine(solver: OneStep, problem: Problem, y: Tensor, report: SolverReport) -
         each = torch.full((len(problem.days), *problem.batch), each, device=y.device)
     for _ in range(ROUNDS):
         cuts = Cuts(problem, each)
-        march = solver.march(problem, y, cuts, report)
+        part = SolverReport(report.solver)
+        march = solver.march(problem, y, cuts, part)
+        report.solver, report.split_intervals, report.notes = part.solver, part.split_intervals, part.notes
+        report.newton_iterations += part.newton_iterations
+        report.pivots += part.pivots
         error = local_error(problem, solver.tableau, march, each, solver.tolerance)
         far = ~(error <= solver.accuracy)
         report.substeps, report.error = each, error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import ref
+
 import torch
 from torch import Tensor
 
@@ -19,10 +21,11 @@ class WarmStart:
     def __init__(self):
         self._times: Tensor | None = None
         self._states: tuple[Tensor, ...] = ()
+        self._model: ref | None = None
 
     def guess(self, problem: Problem, interval: Tensor, stages: int) -> list[Tensor] | None:
         """Stages (S, n, *batch) for steps in some intervals, or None where the last run does not cover them."""
-        if self._times is None:
+        if not self._of(problem):
             return None
         wanted = _moments(problem)[interval.to("cpu")]
         start = int(torch.searchsorted(self._times, wanted[:1]))
@@ -36,9 +39,13 @@ class WarmStart:
             return None
         return [s[:, part].clone() for s in self._states]
 
+    def _of(self, problem: Problem) -> bool:
+        """Whether there is a trajectory, of this model as far as is known (a checkpoint does not say)."""
+        return self._times is not None and (self._model is None or self._model() is problem.model)
+
     def covers(self, problem: Problem) -> bool:
         """Whether the last run went over the intervals of a problem, of the same batch."""
-        if self._times is None:
+        if not self._of(problem):
             return False
         wanted = _moments(problem)
         inside = torch.isin(wanted[[0, -1]], self._times).all()
@@ -46,7 +53,7 @@ class WarmStart:
 
     def keep(self, problem: Problem, march: March) -> None:
         """Remember a finished march."""
-        steps = march.steps()
+        steps, self._model = march.steps(), ref(problem.model)
         self._times = _moments(problem)[steps.interval.to("cpu")]
         self._states = steps.solved
 

@@ -17,6 +17,7 @@ from udehydro.errors import ConfigError, DataError, SolverError
 from udehydro.forcing import Forcing
 from udehydro.simulate import spin_up
 from udehydro.solvers import Automatic
+from udehydro.solvers.one_step import OneStep
 from udehydro.solvers.warm import WarmStart
 from udehydro.training import checkpoint as checkpoints
 from udehydro.training.members import Members
@@ -141,9 +142,10 @@ class Run:
     def _over(self, part: slice, train: slice, valid: slice | None, storage0, carry: bool = False) -> Objective:
         observed = self.observed[part]
         parameters = _Carried(self.parameters) if carry else self.parameters
+        solver = self.solver.over(part) if isinstance(self.solver, OneStep) else self.solver
         return Objective(
             self.model, parameters, self.members, self.forcing.isel(part), observed, train, valid, self.prepared,
-            self.valid_score, self.solver, self.observe, storage0, self.penalty, safe=self.best_x,
+            self.valid_score, solver, self.observe, storage0, self.penalty, safe=self.best_x,
         )  # fmt: skip
 
     def _first(self, optimiser, objective: Objective):

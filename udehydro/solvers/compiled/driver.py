@@ -31,7 +31,7 @@ class Compiled(OneStep):
     :class:`OneStep`.
 
     The laws are traced once and compiled with the loops (some seconds for a new model, kept on disk). Stores that
-    depend on each other are solved together, in the order of the graph; laws linear in their stores need no iteration.
+    depend on each other are solved together, in the order of the graph.
     Values are computed in double precision whatever the precision of the inputs.
 
     Parameters
@@ -65,10 +65,11 @@ class Compiled(OneStep):
         pieces[:] = each.reshape(len(each), -1).numpy() if isinstance(each, Tensor) else each
         run = _Run(self, problem, program, y)
         needed = run.go(pieces, report)
-        if (needed != pieces).any():
-            report.split_intervals += int((needed != pieces).sum())
-            # once more with these cuts, now that the place of every step in the record is known
-            needed = run.go(needed, report)
+        planned = pieces
+        while (needed != pieces).any():
+            # again with these cuts, now that the place of every step in the record is known
+            pieces, needed = needed, run.go(needed, report)
+        report.split_intervals += int((pieces != planned).sum())
         march = run.result()
         if self.warm_start:
             self.memory.keep(problem, march)
@@ -82,11 +83,24 @@ def compiled(problem: Problem) -> ModuleType:
     except ImportError as error:
         raise ConfigError("Compiled needs numba: pip install 'udehydro[fast]', or use AllAtOnce.") from error
     model = problem.model
+    programs = _PROGRAMS.get(model, {})
+    key = _fingerprint(model)
+    if key not in programs:
+        programs[key] = module.build(model)
+        _PROGRAMS[model] = programs
+    return programs[key]
+
+
+def _fingerprint(model: Balance) -> tuple:
+    """What tracing a model's laws turns into constants: which weights are trained, and settings of the laws."""
     trained = tuple(p.requires_grad for p in model.parameters())
-    programs = _PROGRAMS.setdefault(model, {})
-    if trained not in programs:
-        programs[trained] = module.build(model)
-    return programs[trained]
+    settings = tuple(
+        (name, key, repr(value))
+        for name, law in model.laws.named_modules()
+        for key, value in sorted(vars(law).items())
+        if not key.startswith("_") and not isinstance(value, Tensor)
+    )
+    return trained, settings
 
 
 def has_networks(problem: Problem) -> bool:
@@ -154,14 +168,14 @@ class _Run:
             solver.undershoot == "split", self.storage, self.volume, self.starts, self.stages, needed, failed, worst,
         )  # fmt: skip
         report.newton_iterations += evaluations
-        report.pivots.append(torch.tensor(smallest))
+        report.pivots.append(torch.tensor(smallest, dtype=torch.float64))
         if (failed >= 0).any():
             k = int(failed[failed >= 0].min())
             bad = torch.from_numpy(failed >= 0).reshape(problem.batch)
             first = torch.from_numpy(failed == k).reshape(problem.batch)
             y = torch.from_numpy(self.storage[:, k]).reshape(n_stores, *problem.batch)
             at = torch.where(first, y, torch.zeros_like(y))
-            solver.check_rates(problem, at.to(problem.days.dtype), k)
+            solver.check_rates(problem, at.to(problem.days.dtype), k, first)
             solver.fail(problem, k, first, y, torch.from_numpy(worst).reshape(problem.batch), bad)
         return needed
 
@@ -195,12 +209,14 @@ class _Run:
 class _Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx, problem, tableau, march, report, storage0, *leaves):
-        ctx.run, ctx.inputs = (problem, tableau, march, report), (storage0, *leaves)
+        ctx.run = problem, tableau, march, report
+        ctx.save_for_backward(storage0, *leaves)
         return march.storage, march.volume
 
     @staticmethod
     def backward(ctx, g_storage, g_volume):
         problem, tableau, march, report = ctx.run
+        inputs = ctx.saved_tensors  # raises where one was changed in place since
         program, model = compiled(problem), problem.model
         intervals, basins = march.pieces.shape
         a, b = (np.array(c, dtype=float) for c in (tableau.a, tableau.b))
@@ -230,8 +246,8 @@ class _Adjoint(torch.autograd.Function):
                 part = g_weights[position : position + weight.numel()]
                 gradients.append(torch.from_numpy(part).reshape(weight.shape))
             position += weight.numel()
-        gradients = [report.adjoint[0], *(g.to(dtype) for g in gradients)]
-        return None, None, None, None, *first_order(gradients, (*ctx.inputs, g_storage, g_volume))
+        gradients = [report.adjoint[0].clone(), *(g.to(dtype) for g in gradients)]
+        return None, None, None, None, *first_order(gradients, (*inputs, g_storage, g_volume))
 
 
 def _reduced(gradient: Tensor, shape: torch.Size) -> Tensor:

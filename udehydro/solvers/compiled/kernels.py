@@ -17,7 +17,7 @@ Y, X, T, C, F, J, Q, GY, GX, GT, BASE, R, DX, OLD, M, SIZE = range(16)
 """Places in z: state, forcing, parameters, cotangents; tendency, Jacobian, rates, what a pull gives; scratch; size."""
 MEMBERS = np.array([0, 1])
 """Stores of all blocks, one block behind the other; block b has WIDTH[b] of them from BEGIN[b]."""
-BEGIN, WIDTH, LINEAR = np.array([0]), np.array([2]), np.array([False])
+BEGIN, WIDTH = np.array([0]), np.array([2])
 MOVES = np.array([[-1, 0]])
 """Source and sink of every flux, -1 for a boundary."""
 
@@ -115,11 +115,6 @@ def solve_block(block, z, w, ha, absolute, floor):
     body(block, z, w)
     size, fine = residual(block, z, ha, absolute, floor)
     pivot = direction(block, z, ha)
-    if LINEAR[block]:
-        for p in range(n):
-            z[Y + MEMBERS[begin + p]] -= z[DX + p]
-            size += z[DX + p]  # infinite where the matrix is singular
-        return math.isfinite(size), 0.0, pivot, evaluations
     damping = 1.0
     while not fine and evaluations <= ITERATIONS:
         for p in range(n):

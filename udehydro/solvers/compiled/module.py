@@ -20,7 +20,7 @@ import numpy as np
 from torch import Tensor
 
 from udehydro.balance import Balance
-from udehydro.errors import StructureError
+from udehydro.errors import ConfigError, StructureError
 from udehydro.files import write_atomic
 from udehydro.solvers import newton
 from udehydro.solvers.compiled import source, trace
@@ -57,11 +57,9 @@ def build(model: Balance) -> ModuleType:
     n, blocks = trace.shapes(model), newton.strongly_connected(model.dependence)
     places = Places(n, max(len(b) for b in blocks))
     writers = [source.Writer(trace.tendency_and_jacobian(model, b), offsets) for b in blocks]
-    text, linear = [], []
+    text = []
     for number, (block, writer) in enumerate(zip(blocks, writers, strict=True)):
-        parts, is_linear = _block(writer, block, number, places)
-        text += parts
-        linear.append(is_linear)
+        text += _block(writer, block, number, places)
     text += [_dispatch("prologue", len(blocks)), _dispatch("body", len(blocks))]
     trained = [p for p in model.parameters() if p.requires_grad]
     pulled = [places.of("GX", i) for i in range(n.forcing)] + [places.of("GT", i) for i in range(n.theta)]
@@ -87,7 +85,6 @@ def build(model: Balance) -> ModuleType:
         f"MEMBERS = np.array({[i for block in blocks for i in block]})",
         f"BEGIN = np.array({[sum(len(b) for b in blocks[:k]) for k in range(len(blocks))]})",
         f"WIDTH = np.array({[len(b) for b in blocks]})",
-        f"LINEAR = np.array({linear})",
         f"MOVES = np.array({moves or [[-1, -1]]})",
     ]
     return _load("\n\n\n".join([HEADER + "\n" + "\n".join(constants), *text, template]))
@@ -128,8 +125,8 @@ class Places:
                           f"SIZE = {self.end + self.temporaries + self.workspace}"])  # fmt: skip
 
 
-def _block(writer: source.Writer, block: Sequence[int], number: int, places: Places) -> tuple[list[str], bool]:
-    """Source of prologue and body of a block, and whether its laws are linear in its stores."""
+def _block(writer: source.Writer, block: Sequence[int], number: int, places: Places) -> list[str]:
+    """Source of prologue and body of a block."""
     own, stores = {f"y{i}" for i in block}, places.counts.stores
     inside = [line for line in writer.lines if line.origins & own]
     outside = [line for line in writer.lines if not line.origins & own]
@@ -145,7 +142,7 @@ def _block(writer: source.Writer, block: Sequence[int], number: int, places: Pla
         source.Line([f"{name} = {place}"], name, set(), set()) for name, (place, _) in zip(needed, saved, strict=True)
     ]
     after = source.function(f"body_{number}", "z, w", [*loads, *inside], results, inputs)
-    return [before, after], not any(writer.origins(v) & own for v in writer.outputs[len(block) :])
+    return [before, after]
 
 
 def _dispatch(name: str, count: int) -> str:
@@ -162,6 +159,11 @@ def _load(text: str) -> ModuleType:
     folder = Path(os.environ.get("UDEHYDRO_CACHE") or Path.home() / ".cache" / "udehydro")
     path = folder / f"{name}.py"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hasattr(os, "getuid") and (folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022):
+        raise ConfigError(
+            f"Compiled code is kept in {folder}, which others can write to: make it your own (chmod go-w), or set "
+            "UDEHYDRO_CACHE to another folder."
+        )
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomic(path, text)
     spec = importlib.util.spec_from_file_location(name, path)
