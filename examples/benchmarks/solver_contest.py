@@ -28,10 +28,10 @@ from peers.task import Task, many_stores, neural, plain
 from peers.timing import Result, compete, spread, tabulate
 from peers.torchdiffeq_calls import Torchdiffeq
 
-from udehydro.solvers import BACKWARD_EULER, HEUN, SDIRK2, AllAtOnce, Compiled, Stepping
+from udehydro.solvers import BACKWARD_EULER, HEUN, SDIRK2, AllAtOnce, Automatic, Compiled, Stepping
 from udehydro.solvers import Torchdiffeq as Adapter
 
-COLD, WARM = "AllAtOnce SDIRK2", "AllAtOnce SDIRK2, warm"
+COLD, WARM = "Automatic SDIRK2", "Automatic SDIRK2, warm"
 YEAR = 365
 SCRIPT = "solver_contest"
 VERSIONS = ("torchdiffeq", "jax", "diffrax", "numba", "hy2dl")
@@ -51,11 +51,15 @@ in units of their values) against SDIRK2 with many steps a day, so they include 
 
 
 def our_solvers(task: Task, eager: bool = False) -> Iterator[Contestant]:
-    for solver in (AllAtOnce, Compiled):
+    """What `Automatic` chooses once a model is compiled, and the two drivers it chooses between."""
+    for solver, options in ((Automatic, {"compile": True}), (AllAtOnce, {}), (Compiled, {})):
         for tableau, name in ((SDIRK2, "SDIRK2"), (BACKWARD_EULER, "backward Euler")):
-            label, make = f"{solver.__name__} {name}", partial(solver, tableau)
-            yield Ours(label, task, make)
-            yield Ours(f"{label}, warm", task, make, warm=True)
+            label, make = f"{solver.__name__} {name}", partial(solver, tableau, **options)
+            # of many basins of a plain model it would take minutes, and `Automatic` never chooses it
+            slow = solver is AllAtOnce and task.basins > 1 and not task.neural
+            yield Ours(label, task, make, **({"days": YEAR, "repeats": 2} if slow else {}))
+            if solver is not Compiled and not slow:
+                yield Ours(f"{label}, warm", task, make, warm=True)
     if eager:
         yield from eager_solvers(task)
 
