@@ -96,7 +96,7 @@ class Batch:
 
     def part(self, index) -> Batch:
         index = torch.as_tensor(index)
-        names = tuple(np.array(self.forcing.basins)[index.numpy()]) if self.forcing.basins else ()
+        names = tuple(self.forcing.basins[i] for i in index.tolist()) if self.forcing.basins else ()
         values = {n: v[:, index].contiguous() for n, v in self.forcing.values.items()}
         return Batch(
             self.model,
