@@ -27,6 +27,9 @@ SAFETY = 1.25
 class OneStep:
     """Options of every driver: the drivers differ in speed, not in numbers (to ``tolerance``).
 
+    That holds where a step has one solution, as it has for laws that obey the slope rule (``report.min_pivot`` of one
+    and more). Where a law falls steeply with its donor store, a step may have several, and drivers may find others.
+
     Parameters
     ----------
     tableau : scheme; SDIRK2 by default.

@@ -14,7 +14,8 @@ from udehydro.solvers.problem import Problem
 class WarmStart:
     """Stages of the last run, keyed by absolute interval: training changes parameters little between runs.
 
-    Guesses change the number of iterations, never the numbers beyond the tolerance. ``tensors`` and ``load`` let a
+    Guesses change the number of iterations; the numbers, beyond the tolerance, only where a step has several solutions.
+    ``tensors`` and ``load`` let a
     checkpoint carry it, so that a resumed run repeats an uninterrupted one bit for bit.
     """
 
