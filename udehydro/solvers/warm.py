@@ -15,8 +15,7 @@ class WarmStart:
     """Stages of the last run, keyed by absolute interval: training changes parameters little between runs.
 
     Guesses change the number of iterations; the numbers, beyond the tolerance, only where a step has several solutions.
-    ``tensors`` and ``load`` let a
-    checkpoint carry it, so that a resumed run repeats an uninterrupted one bit for bit.
+    ``tensors`` and ``load`` let a checkpoint carry it, so that a resumed run repeats an uninterrupted one bit for bit.
     """
 
     def __init__(self):
