@@ -38,8 +38,9 @@ class Simulation:
     def discharge(self) -> Tensor:
         """Water that left through the outlet, (T, *batch) mm/d: a mean over each interval, as a gauge records it."""
         fluxes = self.model.structure.fluxes
-        out = sum(self.volume[..., i] for i, f in enumerate(fluxes) if f.sink == OUTLET)
-        back = sum(self.volume[..., i] for i, f in enumerate(fluxes) if f.source == OUTLET)
+        volumes = self.volume.unbind(-1)  # one node of the graph, whose backward pass fills no zeros flux by flux
+        out = sum(v for v, f in zip(volumes, fluxes, strict=True) if f.sink == OUTLET)
+        back = sum(v for v, f in zip(volumes, fluxes, strict=True) if f.source == OUTLET)
         return (out - back) / self._days
 
     @property

@@ -43,12 +43,15 @@ class _Adjoint(torch.autograd.Function):
     def forward(ctx, problem, tableau, march, report, storage0, *leaves):
         ctx.run = problem, tableau, march, report
         ctx.save_for_backward(storage0, *leaves)
+        ctx.set_materialize_grads(False)
         return march.storage, march.volume
 
     @staticmethod
     def backward(ctx, g_storage, g_volume):
         problem, tableau, march, report = ctx.run
         inputs = ctx.saved_tensors  # raises where one was changed in place since
+        g_storage = torch.zeros_like(march.storage) if g_storage is None else g_storage
+        g_volume = torch.zeros_like(march.volume) if g_volume is None else g_volume
         with torch.no_grad():
             report.adjoint, gradients = pull(problem, tableau, march, g_storage.detach(), g_volume.detach())
         gradients = first_order([report.adjoint[0].clone(), *gradients], (*inputs, g_storage, g_volume))

@@ -211,6 +211,7 @@ class _Adjoint(torch.autograd.Function):
     def forward(ctx, problem, tableau, march, report, storage0, *leaves):
         ctx.run = problem, tableau, march, report
         ctx.save_for_backward(storage0, *leaves)
+        ctx.set_materialize_grads(False)
         return march.storage, march.volume
 
     @staticmethod
@@ -229,8 +230,9 @@ class _Adjoint(torch.autograd.Function):
         g_weights = np.zeros(len(weights))
         program.reverse(
             a, b, forcing, theta, moving, wanted, weights,
-            problem.days.double().numpy(), march.pieces, march.first, march.stages, _cotangent(g_storage),
-            _cotangent(g_volume), adjoint, g_forcing, g_theta, g_weights,
+            problem.days.double().numpy(), march.pieces, march.first, march.stages,
+            _cotangent(g_storage, march.storage), _cotangent(g_volume, march.volume), adjoint, g_forcing, g_theta,
+            g_weights,
         )  # fmt: skip
         dtype = problem.days.dtype
         lam = torch.from_numpy(adjoint).reshape(adjoint.shape[0], intervals + 1, *problem.batch).movedim(0, -1)
@@ -247,7 +249,8 @@ class _Adjoint(torch.autograd.Function):
                 gradients.append(torch.from_numpy(part).reshape(weight.shape))
             position += weight.numel()
         gradients = [report.adjoint[0].clone(), *(g.to(dtype) for g in gradients)]
-        return None, None, None, None, *first_order(gradients, (*inputs, g_storage, g_volume))
+        asked = [g for g in (g_storage, g_volume) if g is not None]
+        return None, None, None, None, *first_order(gradients, (*inputs, *asked))
 
 
 def _reduced(gradient: Tensor, shape: torch.Size) -> Tensor:
@@ -257,8 +260,10 @@ def _reduced(gradient: Tensor, shape: torch.Size) -> Tensor:
     return gradient.sum(shared, keepdim=True) if shared else gradient.reshape(shape)
 
 
-def _cotangent(gradient: Tensor) -> np.ndarray:
-    """(., T, B) from (T, *batch, .)."""
+def _cotangent(gradient: Tensor | None, like: Tensor) -> np.ndarray:
+    """(., T, B) from (T, *batch, .); zeros where nothing depends on the values."""
+    if gradient is None:
+        return np.zeros((like.shape[-1], len(like), max(1, int(np.prod(like.shape[1:-1])))))
     flat = gradient.detach().double().movedim(-1, 0).contiguous().numpy()
     return flat.reshape(*flat.shape[:2], -1)
 
