@@ -287,8 +287,9 @@ Hybrids are trained for at most {HYBRIDS["M50"].steps} evaluations, a fifth by A
 {table([*head, "water from nowhere, mm/year"], rows)}
 
 Columns without "by seed" and "worst" are medians over seeds. Water from nowhere: rain and snow that entered, minus
-precipitation, plus discharge that no store gave. Published remakes report for the same years M0 0.78, M50 0.86 and
-M100 (leaky) 0.897. {verdicts(development)}
+precipitation, plus discharge that no store gave. A seed whose NSE in training is far below that in validation got stuck
+in the refit, which starts anew: a failure of the training, which says little about the model. Published remakes report
+for the same years M0 0.78, M50 0.86 and M100 (leaky) 0.897. {verdicts(development)}
 
 Value and gradient over the 20 years (7305 days) of one seed, median (lowest to highest) of warm runs, each after all
 weights and parameters changed by 1 %. A published PyTorch remake needs 20 s for an epoch over the same record (its
