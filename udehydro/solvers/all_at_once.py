@@ -23,6 +23,7 @@ from udehydro.solvers import chain, newton
 from udehydro.solvers.march import March, Segment, Steps, evaluation_points, join
 from udehydro.solvers.one_step import NEGATIVE, Cuts, OneStep
 from udehydro.solvers.problem import Problem, SolverReport
+from udehydro.solvers.step import along_slopes
 from udehydro.solvers.stepping import Stepping
 from udehydro.solvers.tableau import BACKWARD_EULER, Tableau
 from udehydro.solvers.warm import WarmStart
@@ -301,12 +302,7 @@ class _Block:
 
     def residual(self, i: int, state: Tensor, slopes: list[Tensor], before: Tensor, h: Tensor | None = None) -> Tensor:
         """One-step residual of stage ``i``; ``slopes`` are of the stages up to ``i``."""
-        h = self.h if h is None else h
-        known = before
-        for weight, slope in zip(self.tableau.a[i], slopes, strict=False):
-            if weight:
-                known = known + (h * weight) * slope
-        return state - known
+        return state - along_slopes(before, self.h if h is None else h, self.tableau.a[i], slopes)
 
     def converged(self, live: _Iterate) -> tuple[Tensor, Tensor]:
         """Which steps are solved (n, *batch), and whether all residuals are finite."""

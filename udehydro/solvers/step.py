@@ -15,6 +15,14 @@ StageSolver = Callable[[int, Tensor, Tensor], Tensor]
 """(stage index, known part of the stage, h times its diagonal entry) -> stage state (S, *points)."""
 
 
+def along_slopes(y: Tensor, h: Tensor, weights: Sequence[float], slopes: Sequence[Tensor]) -> Tensor:
+    """y + h sum_j w_j f_j, over as many stages as have slopes yet."""
+    for weight, slope in zip(weights, slopes, strict=False):
+        if weight:
+            y = y + (h * weight) * slope
+    return y
+
+
 def advance(
     model: Balance,
     tableau: Tableau,
@@ -30,10 +38,7 @@ def advance(
     """
     slopes, volume = [], None
     for i, row in enumerate(tableau.a):
-        state = y
-        for weight, slope in zip(row[:i], slopes, strict=True):
-            if weight:
-                state = state + (h * weight) * slope
+        state = along_slopes(y, h, row, slopes)
         if row[i]:
             state = solve(i, state, h * row[i])
         if stages is not None:
@@ -52,11 +57,7 @@ def path(model: Balance, tableau: Tableau, point: Point, h: Tensor, y: Tensor) -
     states, slopes = [y], []
     for row in (*tableau.a[1:], tableau.b):
         slopes.append(newton.tendency(model, newton.rates(model, point, states[-1])))
-        state = y
-        for weight, slope in zip(row, slopes, strict=False):
-            if weight:
-                state = state + (h * weight) * slope
-        states.append(state)
+        states.append(along_slopes(y, h, row, slopes))
     return states[1:]
 
 
