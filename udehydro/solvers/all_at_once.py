@@ -12,7 +12,7 @@ those of :class:`Stepping`, to its tolerance.
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -110,8 +110,7 @@ class AllAtOnce(OneStep):
         return join(segment, again, failed) if len(failed) < _width(y) else again
 
     def _stepped(self, problem: Problem, cuts: Cuts, y: Tensor, start: int, stop: int, report: SolverReport) -> Segment:
-        options = {f.name: getattr(self, f.name) for f in fields(OneStep)}
-        stepping, march = Stepping(**options), March(y, len(problem.days), len(problem.model.flux_names))
+        stepping, march = Stepping(**self.options()), March(y, len(problem.days), len(problem.model.flux_names))
         for k in range(start, stop):
             stepping.step(problem, march, cuts, k, report)
         return Segment(

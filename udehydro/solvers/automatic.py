@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 from weakref import WeakSet
 
@@ -50,10 +50,9 @@ class Automatic(OneStep):
 
     def driver(self, problem: Problem) -> OneStep:
         """The driver for a problem, with these options and this memory."""
-        options = {f.name: getattr(self, f.name) for f in fields(OneStep)}
         if not self.tableau.implicit:
-            return Stepping(**options)
-        chosen = (Compiled if self._compiles(problem) else AllAtOnce)(**options, warm_start=self.warm_start)
+            return Stepping(**self.options())
+        chosen = (Compiled if self._compiles(problem) else AllAtOnce)(**self.options(), warm_start=self.warm_start)
         object.__setattr__(chosen, "memory", self.memory)
         return chosen
 

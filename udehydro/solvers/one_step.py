@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Literal
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -106,6 +106,10 @@ class OneStep:
     def over(self, part: slice) -> OneStep:
         """The solver for some intervals of the record, where its substeps are given interval by interval."""
         return replace(self, substeps=self.substeps[part]) if isinstance(self.substeps, Tensor) else self
+
+    def options(self) -> dict[str, Any]:
+        """The options that every driver has, as keywords for another driver."""
+        return {f.name: getattr(self, f.name) for f in fields(OneStep)}
 
     @property
     def scheme(self) -> str:
