@@ -14,6 +14,7 @@ outside the physical range. The one exception is the release of meltwater, which
 import torch
 
 from udehydro.laws.smooth import excess, limiter, power, saturation, switch
+from udehydro.models.exphydro import rainfall, snowfall  # the same here, with TT for Tmin
 from udehydro.structure import ATMOSPHERE, OUTLET, Range, Structure, bound, flux, quantity
 
 
@@ -25,18 +26,6 @@ def snow_fraction(temp, tt, width):
     """
     smooth = switch(tt - temp, torch.where(width > 0, width, 1.0))
     return torch.where(width > 0, smooth, (temp < tt).to(smooth.dtype))
-
-
-@flux(ATMOSPHERE, "snow")
-def snowfall(prcp, snow_fraction):
-    """Ps = sigma(TT - T) P, mm/d."""
-    return snow_fraction * prcp
-
-
-@flux(ATMOSPHERE, "soil")
-def rainfall(prcp, snow_fraction):
-    """Pr = P - Ps, mm/d."""
-    return (1.0 - snow_fraction) * prcp
 
 
 @quantity
