@@ -178,11 +178,12 @@ class _Block:
             done = self._iterate(whole, report)
             fluxes = self.fluxes(whole.states)
             whole.slopes[:] = [newton.tendency(self.problem.model, q) for q in fluxes]
-            solved, finite = self.converged(whole)
+            residuals = self.residuals(whole)
+            solved, finite = self.converged(whole.states, residuals)
             if bool((solved.all(0) | ~done).all()) or not bool(finite):
                 break
             whole = self.evaluate(whole.states)
-        return self._finish(whole, fluxes, report), done & solved.all(0)
+        return self._finish(whole, residuals, fluxes, report), done & solved.all(0)
 
     def guess(self, report: SolverReport) -> list[Tensor]:
         """Stages to start from: the state held, or, for more stages than one, a rough run of backward Euler."""
@@ -211,7 +212,8 @@ class _Block:
             report.newton_iterations += 1
             if previous is not None:
                 block.damp(previous, live)
-            solved, finite = block.converged(live)
+            residuals = block.residuals(live)
+            solved, finite = block.converged(live.states, residuals)
             unsolved = (~solved).reshape(block.n, -1).any(1)
             ahead = int(unsolved.to(torch.int8).argmax()) if bool(unsolved.any()) else block.n
             fronts.append(first + ahead)
@@ -235,7 +237,8 @@ class _Block:
                     elements = remaining if elements is None else elements[remaining]
                 first, last = first + ahead, min(self.n, first + ahead + size)
                 block, live = self.part(slice(first, last), elements, start), whole.part(slice(first, last), elements)
-            update, pivot = block.update(live)
+                residuals = block.residuals(live)
+            update, pivot = block.update(live, residuals)
             report.pivots.append(pivot)
             previous, live = live, block.moved(live, update)
 
@@ -303,21 +306,23 @@ class _Block:
         """One-step residual of stage ``i``; ``slopes`` are of the stages up to ``i``."""
         return state - along_slopes(before, self.h if h is None else h, self.tableau.a[i], slopes)
 
-    def converged(self, live: _Iterate) -> tuple[Tensor, Tensor]:
-        """Which steps are solved (n, *batch), and whether all residuals are finite."""
+    def residuals(self, live: _Iterate) -> list[Tensor]:
+        """One-step residuals of all stages."""
         before = self.before(live.states, live.slopes)
+        return [self.residual(i, y, live.slopes[: i + 1], before) for i, y in enumerate(live.states)]
+
+    def converged(self, states: list[Tensor], residuals: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Which steps are solved (n, *batch), and whether all residuals are finite."""
         solved, finite = None, None
-        for i, state in enumerate(live.states):
-            r = self.residual(i, state, live.slopes[: i + 1], before).abs()
-            fine = (r <= newton.tolerance(state, self.absolute)).all(0)
+        for state, r in zip(states, residuals, strict=True):
+            fine = (r.abs() <= newton.tolerance(state, self.absolute)).all(0)
             solved = fine if solved is None else solved & fine
             finite = r.isfinite().all() if finite is None else finite & r.isfinite().all()
         return solved, finite
 
-    def update(self, live: _Iterate) -> tuple[list[Tensor], Tensor]:
+    def update(self, live: _Iterate, residuals: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Stages after one undamped Newton step on the whole block, and the smallest pivots met."""
-        before = self.before(live.states, live.slopes)
-        sources = [-self.residual(i, y, live.slopes[: i + 1], before) for i, y in enumerate(live.states)]
+        sources = [-r for r in residuals]
         if not self.tableau.stiffly_accurate:
             # ends are sums of slopes by construction, so they have no residual of their own
             sources.append(torch.zeros_like(sources[0]))
@@ -374,18 +379,16 @@ class _Block:
             where = (*(slice(None),) * lead, *at)
             target[where] = value if wanted is None else torch.where(wanted, value, target[where])
 
-    def _finish(self, whole: _Iterate, fluxes: list[Tensor], report: SolverReport) -> Segment:
+    def _finish(self, whole: _Iterate, residuals: list[Tensor], fluxes: list[Tensor], report: SolverReport) -> Segment:
         """The steps with their volumes.
 
         Residuals that could add up along the block get one more Newton step, unchecked: ends, which are sums of
         volumes, are then the solution to round-off.
         """
         model, states = self.problem.model, whole.states
-        before, left = self.before(states, whole.slopes), 0.0
-        for i, state in enumerate(states):
-            left = left + self.residual(i, state, whole.slopes[: i + 1], before).abs().sum(1).amax()
+        left = sum(r.abs().sum(1).amax() for r in residuals)
         if not bool(left <= 1e-3 * self.absolute):
-            states, pivot = self.update(whole)
+            states, pivot = self.update(whole, residuals)
             report.pivots.append(pivot)
             fluxes = self.fluxes(states)
         volume = 0.0
