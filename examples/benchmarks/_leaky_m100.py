@@ -2,7 +2,8 @@
 
 Rain and snow are free outputs of the network, not shares of precipitation; discharge exp(g) is reported, of which only
 sigma(S1) exp(g) leaves the soil. Here the difference enters the soil from a boundary as the flux ``created``, so that
-the solvers of this package run the published equations and the water they create can be counted.
+the solvers of this package run the published equations and the water they create can be counted. All hidden layers are
+tanh; published are one such and then leaky ReLU.
 """
 
 import torch

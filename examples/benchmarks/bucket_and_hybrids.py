@@ -43,7 +43,9 @@ WARMUP = 365
 NOTES = """Settings were chosen on the
 validation years of 01013500 alone, by their NSE (medians of 2 to 5 seeds): M50 0.942, with a penalty of 0.01 on the
 mean square of its weights 0.942; M100 with an Adam rate of 3e-3 0.957, with 1e-2 0.952, with 3e-3 and that penalty
-0.955. Longer training (160 and 300 evaluations) fitted the training years better and the validation years no better.
+0.955; leaky M100 with 1e-3 0.954 (lowest 0.932), with 3e-4 0.952 (0.928), with 3e-3 0.936 (0.928), and taught latent
+outputs for 1000 steps, as published, at the same rates 0.947, 0.948 and (two seeds) 0.949. Longer training (160 and 300
+evaluations) fitted the training years better and the validation years no better; this was not tried for the leaky one.
 Other widths, losses and inputs were not tried. At two basins, 8 starts x 200 evaluations raised the NSE of M0 in
 training by 0.00 and 0.04."""
 TARGETS = {"M50": 0.85, "M100": 0.87}
@@ -85,7 +87,7 @@ HYBRIDS = {
     "M50": Hybrid(laws_m50, 100, 1e-2),
     "M100": Hybrid(laws_m100, 100, 3e-3),
     "factors": Hybrid(("et", "discharge"), 100, 1e-2),
-    "M100 leaky": Hybrid(partial(leaky_laws, hidden=(32,) * 5), 100, 3e-3, teach_steps=500),
+    "M100 leaky": Hybrid(partial(leaky_laws, hidden=(32,) * 5), 100, 1e-3, teach_steps=500),
 }
 TABLE = ("M0", "M50", "M100")
 
@@ -276,8 +278,9 @@ them.
 - **M50** (networks for evapotranspiration and discharge), **M100** (one network for all processes): those of
   `udehydro.models`, taught the fluxes of that M0.
 - **factors**: M0 with evapotranspiration and discharge times a learned factor in [1/5, 5], what `hybridise` does.
-- **M100 leaky**: as published. Rain and snow are free outputs of the network, and part of the discharge is not taken
-  from the store. It does not conserve water, and is here for comparison only; a run takes several times as long.
+- **M100 leaky**: equations as published, all hidden layers tanh (published: the first, then leaky ReLU). Rain and snow
+  are free outputs of the network, and part of the discharge is not taken from the store. It does not conserve water,
+  and is here for comparison only.
 
 Hybrids are trained for at most {HYBRIDS["M50"].steps} evaluations, a fifth by Adam, the others by L-BFGS, on
 1 - NSE; parameters that remain and initial storages are trained on with them. {NOTES}
@@ -287,9 +290,15 @@ Hybrids are trained for at most {HYBRIDS["M50"].steps} evaluations, a fifth by A
 {table([*head, "water from nowhere, mm/year"], rows)}
 
 Columns without "by seed" and "worst" are medians over seeds. Water from nowhere: rain and snow that entered, minus
-precipitation, plus discharge that no store gave. A seed whose NSE in training is far below that in validation got stuck
-in the refit, which starts anew: a failure of the training, which says little about the model. Published remakes report
-for the same years M0 0.78, M50 0.86 and M100 (leaky) 0.897. {verdicts(development)}
+precipitation, plus discharge that no store gave. Published remakes report for the same years M0 0.78, M50 0.86 and M100
+(leaky) 0.897. {verdicts(development)}
+
+The leaky M100 needs the small Adam rate, as nothing ties its water to the rain. At 3e-3 the first step alone raises 1 -
+NSE above 0.9 with each of five seeds, and with three of them the soil store (2550 mm) runs empty and thousands of mm of
+snow pile up, 18 and more standard deviations from where the network was taught, where its tanh layers are flat; in the
+refit two seeds were still there when Adam ended. Choosing did not show it: there, L-BFGS starts from the best point
+that Adam met, in the refit from the last. At 1e-3 no store leaves its range. An earlier version used 3e-3 and opened the
+test years with one seed (0.102); the rate was then chosen on the validation years, and all seeds were run once.
 
 Value and gradient over the 20 years (7305 days) of one seed, median (lowest to highest) of warm runs, each after all
 weights and parameters changed by 1 %. A published PyTorch remake needs 20 s for an epoch over the same record (its
