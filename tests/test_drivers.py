@@ -46,7 +46,7 @@ from udehydro.solvers import (
     newton,
     refine,
 )
-from udehydro.solvers.compiled import available, module, source, trace
+from udehydro.solvers.compiled import available, elementary, module, source, trace
 from udehydro.solvers.compiled.driver import compiled
 
 njit = pytest.importorskip("numba").njit
@@ -638,7 +638,7 @@ class TestAutomatic:
 
 def build(model):
     """Trace, write and load its module; nothing is compiled until it runs."""
-    return module.build(model)
+    return module.build(model, 1)
 
 
 class TestWhatTracingCannotSee:
@@ -752,6 +752,64 @@ class TestLawsCompiled:
             Compiled(HEUN)
 
 
+class TestLanes:
+    """Basins computed side by side know nothing of each other."""
+
+    BASINS = 11  # a whole tile of lanes, and one that is not
+
+    @pytest.fixture
+    def many(self):
+        record = weather(60, self.BASINS, seed=5)
+        generator = torch.Generator().manual_seed(6)
+        factor = 0.5 + torch.rand(len(EXPHYDRO.theta), self.BASINS, generator=generator, dtype=torch.float64)
+        theta = {n: v[1] * f for (n, v), f in zip(EXPHYDRO.theta.items(), factor, strict=True)}
+        return record, theta, START[:1].expand(self.BASINS, 2) * factor[:2].T
+
+    def run(self, solver, many, basins=slice(None)):
+        record, theta, start = many
+        theta = {n: v[basins].clone().requires_grad_() for n, v in theta.items()}
+        start = start[basins].clone().requires_grad_()
+        record = replace(record, values={n: v[:, basins] for n, v in record.values.items()}, basins=())
+        run = simulate(MODEL, record, theta=theta, storage0=start, solver=solver)
+        weight = torch.linspace(0.5, 1.5, self.BASINS, dtype=torch.float64)[basins]
+        loss = (run.discharge.square() * weight).sum() + (run.storage[-1] * weight[:, None]).sum()
+        return run, torch.autograd.grad(loss, [*theta.values(), start])
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    @pytest.mark.parametrize("substeps", [1, "own"])
+    def test_alone_or_beside_others(self, many, substeps, threads):
+        cuts = torch.randint(1, 4, (60, self.BASINS), generator=torch.Generator().manual_seed(7))
+
+        def solver(basins=slice(None)):
+            return Compiled(substeps=1 if substeps == 1 else cuts[:, basins], tolerance=TIGHT)
+
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(threads)
+            together, gradients = self.run(solver(), many)
+        finally:
+            torch.set_num_threads(before)
+        for basin in range(self.BASINS):
+            one = slice(basin, basin + 1)
+            alone, own = self.run(solver(one), many, one)
+            assert (alone.storage - together.storage[:, one]).abs().max().item() <= 1e-10
+            for a, b in zip(own, gradients, strict=True):
+                assert (a - b[one]).abs().max().item() <= 1e-10 * max(1.0, a.abs().max().item())
+
+    def test_one_that_fails(self):
+        k = torch.linspace(-0.5, -9.0, self.BASINS, dtype=torch.float64)
+        k[9] = 1.0
+        with pytest.raises(SolverError, match="failed in basin b9") as caught:
+            run_awkward(Compiled(splits=3), k)
+        assert caught.value.failed.tolist() == [i == 9 for i in range(self.BASINS)]
+
+    def test_some_that_are_cut(self):
+        k = torch.linspace(-0.5, -9.0, self.BASINS, dtype=torch.float64)
+        run, expected = (run_awkward(driver(undershoot="split", tolerance=TIGHT), k) for driver in (Compiled, Stepping))
+        assert far(run, expected) <= 1e-9
+        assert run.report.split_intervals == expected.report.split_intervals > 3
+
+
 class TestGeneratedSource:
     @pytest.fixture
     def folder(self, tmp_path, monkeypatch):
@@ -766,13 +824,15 @@ class TestGeneratedSource:
         for file in folder.glob("*.py"):
             tree = ast.parse(file.read_text(encoding="utf-8"))
             imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
-            assert {getattr(n, "module", None) or n.names[0].name for n in imports} == {"math", "numpy", "numba"}
-            functions = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+            own = "udehydro.solvers.compiled.elementary"
+            assert {getattr(n, "module", None) or n.names[0].name for n in imports} == {"math", "numpy", "numba", own}
+            functions = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)} | {"as_bits", "as_double"}
+            functions |= {"exp", "expm1", "tanh", "log", "log1p", "power"}
             for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
                 if isinstance(call.func, ast.Attribute):
                     assert call.func.value.id in ("math", "np")
                 else:
-                    assert call.func.id in functions | {"njit", "range", "len", "abs", "min", "max"}
+                    assert call.func.id in functions | {"njit", "range", "len", "abs", "min", "max", "int"}
             words = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
             assert not words & {"eval", "exec", "open", "snow", "soil", "prcp", "qmax", "s0"}
             assert all(isinstance(n.value, int | float | str) for n in ast.walk(tree) if isinstance(n, ast.Constant))
@@ -884,8 +944,9 @@ VALUES = (
 )
 
 
+@pytest.mark.parametrize("functions", ["SCALARS", "VECTORS"])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_as_source(name):
+def test_an_operation_as_source(name, functions):
     """Value and both derivatives, at ties, limits, overflow, infinity and NaN: what torch says."""
 
     def traced(a, b):
@@ -896,10 +957,11 @@ def test_an_operation_as_source(name):
         return value.detach(), *slopes
 
     graph = make_fx(traced)(torch.tensor([0.3]), torch.tensor([1.7]))
-    writer = source.Writer(trace.Traced(graph, ("y0", "y1")), {})
+    writer = source.Writer(trace.Traced(graph, ("y0", "y1")), {}, {})
     lines = ["y0 = y[0]", "y1 = y[1]", *(text for line in writer.lines for text in line.text)]
     lines += [f"out[{i}] = {view.at(['0'])}" for i, view in enumerate(writer.outputs)]
-    space = {"math": math, "np": np, "WORKSPACE": 0}
+    space = {"math": math, "np": np, "WORKSPACE": 0, **vars(elementary)}
+    exec(getattr(module, functions), space)
     exec("def function(y, out, z):\n" + "\n".join("    " + text for text in lines), space)
     function = njit(error_model="numpy")(space["function"])
     values = torch.tensor([*VALUES, *torch.randn(4).mul(3.0).tolist()])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field
 from functools import lru_cache
 from types import ModuleType
@@ -22,6 +25,8 @@ from udehydro.solvers.problem import Problem, SolverReport
 from udehydro.solvers.tableau import Tableau
 from udehydro.solvers.warm import WarmStart
 
+LANES, FEW = 8, 4
+"""Basins that are computed side by side, and how many are worth it."""
 _PROGRAMS: WeakKeyDictionary[Balance, dict] = WeakKeyDictionary()
 
 
@@ -59,7 +64,7 @@ class Compiled(OneStep):
         if problem.days.device.type != "cpu":
             raise ConfigError(f"Compiled runs on the CPU, the forcing is on {problem.days.device}: use AllAtOnce.")
         program = compiled(problem)
-        basins = max(1, int(np.prod(problem.batch)))
+        basins = math.prod(problem.batch)
         pieces = np.empty((len(problem.days), basins), dtype=np.int64)
         each = cuts.each
         pieces[:] = each.reshape(len(each), -1).numpy() if isinstance(each, Tensor) else each
@@ -77,30 +82,27 @@ class Compiled(OneStep):
 
 
 def compiled(problem: Problem) -> ModuleType:
-    """The program of a problem's model, made once."""
-    try:
-        import numba  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("Compiled needs numba: pip install 'udehydro[fast]', or use AllAtOnce.") from error
-    model = problem.model
-    programs = _PROGRAMS.get(model, {})
-    key = _fingerprint(model)
+    """The program of a problem's model, made once for few and once for many basins."""
+    if not available():
+        raise ConfigError("Compiled needs numba: pip install 'udehydro[fast]', or use AllAtOnce.")
+    programs, key = _PROGRAMS.setdefault(problem.model, {}), _key(problem)
     if key not in programs:
-        programs[key] = module.build(model)
-        _PROGRAMS[model] = programs
+        programs[key] = module.build(problem.model, key[0])
     return programs[key]
 
 
-def _fingerprint(model: Balance) -> tuple:
-    """What tracing a model's laws turns into constants: which weights are trained, and settings of the laws."""
-    trained = tuple(p.requires_grad for p in model.parameters())
+def _key(problem: Problem) -> tuple:
+    """What a program depends on: basins side by side, and what tracing the laws turns into constants, which is which
+    weights are trained, and settings of the laws."""
+    lanes = LANES if math.prod(problem.batch) >= FEW else 1
+    trained = tuple(p.requires_grad for p in problem.model.parameters())
     settings = tuple(
         (name, key, repr(value))
-        for name, law in model.laws.named_modules()
+        for name, law in problem.model.laws.named_modules()
         for key, value in sorted(vars(law).items())
         if not key.startswith("_") and not isinstance(value, Tensor)
     )
-    return trained, settings
+    return lanes, trained, settings
 
 
 def has_networks(problem: Problem) -> bool:
@@ -109,8 +111,8 @@ def has_networks(problem: Problem) -> bool:
 
 
 def is_built(problem: Problem) -> bool:
-    """Whether the model was compiled before, by this process."""
-    return problem.model in _PROGRAMS
+    """Whether the model was compiled before, by this process, for such a batch."""
+    return _key(problem) in _PROGRAMS.get(problem.model, {})
 
 
 class _Record(March):
@@ -134,7 +136,7 @@ class _Run:
 
     def __init__(self, solver: Compiled, problem: Problem, program: ModuleType, y: Tensor):
         self.solver, self.problem, self.program, self.y = solver, problem, program, y
-        self.basins = max(1, int(np.prod(problem.batch)))
+        self.basins = math.prod(problem.batch)
         self.forcing = _series(problem.forcing, (len(problem.days), *problem.batch))
         self.theta = _parameters(problem)
         self.moving = _padded(problem.varying)
@@ -162,13 +164,14 @@ class _Run:
         if guess is not None:
             warm = np.stack([g.double().reshape(n_stores, steps, -1).numpy() for g in guess])
         needed, failed, worst = pieces.copy(), np.full(self.basins, -1), np.zeros(self.basins)
-        smallest, evaluations = program.march(
-            self.a, self.b, self.forcing, self.theta, self.moving, module.flat_weights(problem.model), self.days,
-            pieces, self.first, guess is not None, warm, solver.tolerance, self.floor, solver.splits,
-            solver.undershoot == "split", self.storage, self.volume, self.starts, self.stages, needed, failed, worst,
+        weights, record = module.flat_weights(problem.model), (self.storage, self.volume, self.starts, self.stages)
+        results = _share(
+            self.basins, program.LANES, program.march, self.a, self.b, self.forcing, self.theta, self.moving, weights,
+            self.days, pieces, self.first, guess is not None, warm, solver.tolerance, self.floor, solver.splits,
+            solver.undershoot == "split", *record, needed, failed, worst,
         )  # fmt: skip
-        report.newton_iterations += evaluations
-        report.pivots.append(torch.tensor(smallest, dtype=torch.float64))
+        report.newton_iterations += round(sum(evaluations for _, evaluations in results))
+        report.pivots.append(torch.tensor(min(smallest for smallest, _ in results), dtype=torch.float64))
         if (failed >= 0).any():
             k = int(failed[failed >= 0].min())
             bad = torch.from_numpy(failed >= 0).reshape(problem.batch)
@@ -223,17 +226,18 @@ class _Adjoint(torch.autograd.Function):
         a, b = (np.array(c, dtype=float) for c in (tableau.a, tableau.b))
         forcing, theta, moving = march.inputs
         wanted = _padded(f.requires_grad for f in problem.forcing)
-        adjoint = np.zeros((len(model.store_names), intervals + 1, basins))
+        adjoint = _cotangent(g_storage, march.storage).copy()
         g_forcing = np.zeros((max(1, int(wanted.sum())), intervals, basins))
         g_theta = tuple(np.zeros_like(t) for t in theta)
         weights = module.flat_weights(model)
-        g_weights = np.zeros(len(weights))
-        program.reverse(
-            a, b, forcing, theta, moving, wanted, weights,
+        g_weights = [np.zeros(len(weights)) for _ in range(torch.get_num_threads())]
+        _share(
+            basins, program.LANES, program.reverse, a, b, forcing, theta, moving, wanted, weights,
             problem.days.double().numpy(), march.pieces, march.first, march.stages,
-            _cotangent(g_storage, march.storage), _cotangent(g_volume, march.volume), adjoint, g_forcing, g_theta,
-            g_weights,
+            _cotangent(g_volume, march.volume), adjoint, g_forcing, g_theta,
+            own=g_weights,
         )  # fmt: skip
+        g_weights = sum(g_weights)
         dtype = problem.days.dtype
         lam = torch.from_numpy(adjoint).reshape(adjoint.shape[0], intervals + 1, *problem.batch).movedim(0, -1)
         report.adjoint = lam.to(dtype)
@@ -253,6 +257,24 @@ class _Adjoint(torch.autograd.Function):
         return None, None, None, None, *first_order(gradients, (*inputs, *asked))
 
 
+def _share(basins: int, lanes: int, loop, *arguments, own: Sequence = ()) -> list:
+    """Run a loop over tiles of basins on as many threads as PyTorch uses; what is returned comes in order.
+
+    ``own`` has one more argument for every thread.
+    """
+    tiles = -(-basins // lanes)
+    threads = min(torch.get_num_threads(), tiles)
+    ends = [tiles * i // threads for i in range(threads + 1)]
+
+    def part(i: int):
+        return loop(ends[i], ends[i + 1], *arguments, *own[i : i + 1])
+
+    if threads == 1:
+        return [part(0)]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(part, range(threads)))
+
+
 def _reduced(gradient: Tensor, shape: torch.Size) -> Tensor:
     """Sum a gradient (*batch) over the elements that share a parameter of some shape."""
     gradient = gradient.sum(tuple(range(gradient.ndim - len(shape)))) if gradient.ndim > len(shape) else gradient
@@ -263,7 +285,7 @@ def _reduced(gradient: Tensor, shape: torch.Size) -> Tensor:
 def _cotangent(gradient: Tensor | None, like: Tensor) -> np.ndarray:
     """(., T, B) from (T, *batch, .); zeros where nothing depends on the values."""
     if gradient is None:
-        return np.zeros((like.shape[-1], len(like), max(1, int(np.prod(like.shape[1:-1])))))
+        return np.zeros((like.shape[-1], len(like), math.prod(like.shape[1:-1])))
     flat = gradient.detach().double().movedim(-1, 0).contiguous().numpy()
     return flat.reshape(*flat.shape[:2], -1)
 
@@ -271,7 +293,7 @@ def _cotangent(gradient: Tensor | None, like: Tensor) -> np.ndarray:
 def _series(values, shape) -> tuple[np.ndarray, ...]:
     """Forcings (T, B), one array each; one of zeros where there is none."""
     flat = [v.detach().double().expand(shape).contiguous().reshape(shape[0], -1).numpy() for v in values]
-    return tuple(flat) or (np.zeros((shape[0], max(1, int(np.prod(shape[1:]))))),)
+    return tuple(flat) or (np.zeros((shape[0], math.prod(shape[1:]))),)
 
 
 def _parameters(problem: Problem) -> tuple[np.ndarray, ...]:
@@ -281,7 +303,7 @@ def _parameters(problem: Problem) -> tuple[np.ndarray, ...]:
         value = value.detach().double()
         value = value.expand(len(problem.days), *problem.batch) if varies else value.expand(1, *problem.batch)
         values.append(value.contiguous().reshape(value.shape[0], -1).numpy())
-    return tuple(values) or (np.zeros((1, max(1, int(np.prod(problem.batch))))),)
+    return tuple(values) or (np.zeros((1, math.prod(problem.batch))),)
 
 
 def _padded(flags) -> np.ndarray:

@@ -25,7 +25,17 @@ from udehydro.files import write_atomic
 from udehydro.solvers import newton
 from udehydro.solvers.compiled import source, trace
 
-HEADER = "import math\n\nimport numpy as np\nfrom numba import njit\n"
+HEADER = """import math
+
+import numpy as np
+from numba import njit
+
+from udehydro.solvers.compiled.elementary import as_bits, as_double
+"""
+VECTORS = """exp, expm1, log, log1p = vector_exp, vector_expm1, vector_log, vector_log1p
+tanh, power = vector_tanh, vector_power"""
+SCALARS = """exp, expm1, log, log1p = math.exp, math.expm1, np.log, np.log1p
+tanh, power = math.tanh, math.pow"""
 MARK = "# --- template ---\n"
 
 
@@ -35,13 +45,29 @@ def weights_of(model: Balance) -> list[Tensor]:
 
 
 def flat_weights(model: Balance) -> np.ndarray:
-    """All values that the laws hold, one behind the other."""
-    parts = [w.detach().double().cpu().reshape(-1).numpy() for w in weights_of(model)]
-    return np.concatenate([*parts, np.zeros(1)])
+    """All values that the laws hold, one behind the other, and behind them the transposed matrices."""
+    held = [w.detach().double().cpu() for w in weights_of(model)]
+    parts = [*held, *(w.T for w in held if w.ndim == 2)]
+    return np.concatenate([*(w.reshape(-1).numpy() for w in parts), np.zeros(1)])
 
 
-def build(model: Balance) -> ModuleType:
+def _offsets(model: Balance) -> tuple[dict[int, tuple[int, Tensor]], dict[int, int]]:
+    """Where :func:`flat_weights` puts tensors, by identity, and the transposed copies, by the offset of the first."""
+    offsets, copies, position = {}, {}, 0
+    for weight in weights_of(model):
+        offsets[id(weight)] = (position, weight)
+        position += weight.numel()
+    for offset, weight in offsets.values():
+        if weight.ndim == 2:
+            copies[offset] = position
+            position += weight.numel()
+    return offsets, copies
+
+
+def build(model: Balance, lanes: int) -> ModuleType:
     """Trace, write and load the module of a model; compiling follows at its first run.
+
+    ``lanes`` basins are computed side by side, unless laws hold arrays: these are run along instead.
 
     Raises StructureError for laws that cannot be compiled.
     """
@@ -50,103 +76,150 @@ def build(model: Balance) -> ModuleType:
             "Networks with a member axis have other weights for every member, which the compiled driver does not do: "
             "use AllAtOnce."
         )
-    offsets, position = {}, 0
-    for weight in weights_of(model):
-        offsets[id(weight)] = (position, weight)
-        position += weight.numel()
+    offsets, copies = _offsets(model)
     n, blocks = trace.shapes(model), newton.strongly_connected(model.dependence)
     places = Places(n, max(len(b) for b in blocks))
-    writers = [source.Writer(trace.tendency_and_jacobian(model, b), offsets) for b in blocks]
-    text = []
-    for number, (block, writer) in enumerate(zip(blocks, writers, strict=True)):
-        text += _block(writer, block, number, places)
-    text += [_dispatch("prologue", len(blocks)), _dispatch("body", len(blocks))]
     trained = [p for p in model.parameters() if p.requires_grad]
-    pulled = [places.of("GX", i) for i in range(n.forcing)] + [places.of("GT", i) for i in range(n.theta)]
-    entries = [
-        places.of("J", i * n.stores + j) for i, row in enumerate(model.dependence) for j, s in enumerate(row) if s
-    ]
-    whole = (
-        ("rates", "z, w", trace.rates(model), [places.of("Q", i) for i in range(n.fluxes)]),
-        ("linearise", "z, w", trace.linearised(model), entries + [places.of("GY", i) for i in range(n.stores)]),
-        ("pull_inputs", "z, w, gw", trace.pull_inputs(model, trained),
-         pulled + [f"gw|{offsets[id(p)][0]}" for p in trained]),
-    )  # fmt: skip
-    for name, arguments, traced, targets in whole:
-        writer = source.Writer(traced, offsets)
-        writers.append(writer)
-        results = list(zip(targets, writer.outputs, strict=True))
-        text.append(source.function(name, arguments, writer.lines, results, places.inputs(traced.inputs)))
-    places.workspace = max(w.workspace for w in writers)
-    template = Path(__file__).with_name("kernels.py").read_text(encoding="utf-8").split(MARK)[1]
+    writers = [source.Writer(trace.tendency_and_jacobian(model, b), offsets, copies) for b in blocks]
+    flows, adjoint = (source.Writer(t, offsets, copies) for t in (trace.rates(model), trace.linearised(model, trained)))
+    places.workspace = max(w.workspace for w in (*writers, flows, adjoint))
+    places.lanes = 1 if places.workspace else lanes
+    text = [writer for number, block in enumerate(blocks) for writer in _block(writers[number], block, number, places)]
+    text += [_dispatch("prologue", len(blocks)), _dispatch("body", len(blocks))]
+    inputs = [f"{name}{i}" for name, count in (("y", n.stores), ("x", n.forcing), ("t", n.theta)) for i in range(count)]
+    rates = zip([places.of("Q", i) for i in range(n.fluxes)], flows.outputs, strict=True)
+    text.append(source.function("rates", "z, w", flows.lines, [*rates], places.inputs(inputs), places.lanes))
+    text += _adjoint(adjoint, model, [f"gw|{offsets[id(p)][0]}" for p in trained], places)
+    text += _transfers(n)
     moves = [[-1 if end is None else end for end in move] for move in model.moves]
     constants = [
         places.text(),
         f"MEMBERS = np.array({[i for block in blocks for i in block]})",
         f"BEGIN = np.array({[sum(len(b) for b in blocks[:k]) for k in range(len(blocks))]})",
         f"WIDTH = np.array({[len(b) for b in blocks]})",
+        f"DENSE = np.ones(({places.counts.stores}, {places.counts.stores}), dtype=np.bool_)",
+        f"FILLED = np.array({_filled(model.dependence)})",
         f"MOVES = np.array({moves or [[-1, -1]]})",
     ]
-    return _load("\n\n\n".join([HEADER + "\n" + "\n".join(constants), *text, template]))
+    functions, loops = (
+        Path(__file__).with_name(name).read_text(encoding="utf-8").split(MARK)[1]
+        for name in ("elementary.py", "kernels.py")
+    )
+    names = VECTORS if places.lanes > 1 else SCALARS
+    return _load("\n\n\n".join([HEADER + "\n" + "\n".join(constants), functions, names, *text, loops]))
+
+
+def _filled(dependence) -> list[list[bool]]:
+    """Where the transposed Jacobian with a diagonal and its factors can have entries."""
+    n = len(dependence)
+    filled = [[i == j or bool(dependence[j][i]) for j in range(n)] for i in range(n)]
+    for p in range(n):
+        for i in range(p + 1, n):
+            if filled[i][p]:
+                filled[i] = [a or (b and j > p) for j, (a, b) in enumerate(zip(filled[i], filled[p], strict=True))]
+    return filled
 
 
 class Places:
-    """Where the numbers of a point lie in the array ``z``."""
+    """Where the numbers of a point lie in the array ``z``: rows of as many numbers as there are lanes."""
 
     def __init__(self, n: trace.Shapes, widest: int):
-        self.counts, self.workspace, self.temporaries = n, 0, 0
+        self.counts, self.lanes, self.workspace, self.temporaries = n, 1, 0, 0
         sizes = {
             "Y": n.stores, "X": n.forcing, "T": n.theta, "C": n.fluxes, "F": n.stores, "J": n.stores**2, "Q": n.fluxes,
             "GY": n.stores, "GX": n.forcing, "GT": n.theta, "BASE": n.stores, "R": widest, "DX": n.stores,
-            "OLD": widest, "M": n.stores**2,
+            "NEW": widest, "OLD": widest, "M": n.stores**2, "START": n.stores, "END": n.stores, "TOTAL": n.fluxes,
+            "LAM": n.stores,
         }  # fmt: skip
-        self.begin, end = {}, 0
-        for name, size in sizes.items():
-            self.begin[name], end = end, end + size
-        self.end = end
+        single = "H HA COUNT LIVE OK RUN FINE SIZE TRIAL WORST DAMPING PIVOT LEAST FACTOR ALL".split()
+        self.begin, self.end = {}, 0
+        for name, size in {**sizes, **dict.fromkeys(single, 1)}.items():
+            self.begin[name], self.end = self.end, self.end + size
 
     def of(self, name: str, i: int) -> str:
-        return f"z[{self.begin[name] + i}]"
+        return self._row(self.begin[name] + i)
 
     def temporary(self, i: int) -> str:
         self.temporaries = max(self.temporaries, i + 1)
-        return f"z[{self.end + i}]"
+        return self._row(self.end + i)
+
+    def _row(self, i: int) -> str:
+        return f"z[{i * self.lanes} + e]" if self.lanes > 1 else f"z[{i}]"
 
     def inputs(self, names: Sequence[str]) -> list[tuple[str, str]]:
-        """(variable, where it is loaded from) of graph inputs such as y0, x3."""
-        return [(name, self.of(name[0].upper(), int(name[1:]))) for name in names]
+        """(variable, where it is loaded from) of graph inputs such as y0, x3; cotangents share their rows."""
+        return [(name, self.of(name[0].upper().replace("D", "C"), int(name[1:]))) for name in names]
 
     def text(self) -> str:
         """Constants of the module. Temporaries come behind the scratch; networks have a workspace of their own."""
         n = self.counts
         lines = [f"STORES, FORCINGS, THETAS, FLUXES = {n.stores}, {n.forcing}, {n.theta}, {n.fluxes}"]
         lines += [f"{name} = {begin}" for name, begin in self.begin.items()]
-        return "\n".join([*lines, f"WORKSPACE = {self.end + self.temporaries}",
-                          f"SIZE = {self.end + self.temporaries + self.workspace}"])  # fmt: skip
+        rows = self.end + self.temporaries
+        return "\n".join([*lines, f"LANES, WORKSPACE, ROWS = {self.lanes}, {rows}, {rows + self.workspace}"])
 
 
 def _block(writer: source.Writer, block: Sequence[int], number: int, places: Places) -> list[str]:
     """Source of prologue and body of a block."""
-    own, stores = {f"y{i}" for i in block}, places.counts.stores
-    inside = [line for line in writer.lines if line.origins & own]
-    outside = [line for line in writer.lines if not line.origins & own]
+    stores = places.counts.stores
     targets = [places.of("F", i) for i in block] + [places.of("J", i * stores + j) for i in block for j in block]
     results = list(zip(targets, writer.outputs, strict=True))
+    names = (f"prologue_{number}", "z, w"), (f"body_{number}", "z, w")
+    return _split(writer, {f"y{i}" for i in block}, names, [], results, places)
+
+
+def _adjoint(writer: source.Writer, model: Balance, weights: Sequence[str], places: Places) -> list[str]:
+    """Source of linearise, and of pull_inputs, which goes on from what that has evaluated."""
+    n, filled = places.counts, model.dependence
+    entries = [places.of("J", i * n.stores + j) for i, row in enumerate(filled) for j, s in enumerate(row) if s]
+    entries += [places.of("GY", i) for i in range(n.stores)]
+    pulled = [places.of("GX", i) for i in range(n.forcing)] + [places.of("GT", i) for i in range(n.theta)]
+    results = list(zip([*entries, *pulled, *weights], writer.outputs, strict=True))
+    names = ("linearise", "z, w"), ("pull_inputs", "z, w, gw")
+    late = {f"d{i}" for i in range(n.fluxes)}
+    return _split(writer, late, names, results[: len(entries)], results[len(entries) :], places)
+
+
+def _split(writer: source.Writer, late: set[str], names, first, second, places: Places) -> list[str]:
+    """Source of two functions: statements that depend on none of the ``late`` inputs, with the results ``first``, and
+    the others, with the results ``second``. What the others need of the former waits in temporaries."""
+    inside = [line for line in writer.lines if line.origins & late]
+    outside = [line for line in writer.lines if not line.origins & late]
     made = {line.writes for line in outside if not line.piece}
-    needed = sorted(made & ({r for line in inside for r in line.reads} | {v.key for v in writer.outputs}))
-    inputs = sorted({o for line in writer.lines for o in line.origins} | {v.key for v in writer.outputs})
-    inputs = places.inputs([i for i in inputs if i[0] in "yxt" and i[1:].isdigit()])
+    needed = sorted(made & ({r for line in inside for r in line.reads} | {v.key for _, v in second}))
+    inputs = {o for line in writer.lines for o in line.origins} | {v.key for v in writer.outputs}
+    inputs = places.inputs(sorted(i for i in inputs if i[0] in "yxtcd" and i[1:].isdigit()))
     saved = [(places.temporary(k), source.View(name, ())) for k, name in enumerate(needed)]
-    before = source.function(f"prologue_{number}", "z, w", outside, saved, inputs)
     loads = [
         source.Line([f"{name} = {place}"], name, set(), set()) for name, (place, _) in zip(needed, saved, strict=True)
     ]
-    after = source.function(f"body_{number}", "z, w", [*loads, *inside], results, inputs)
-    return [before, after]
+    (before, its), (after, others) = names
+    return [
+        source.function(before, its, outside, [*first, *saved], inputs, places.lanes),
+        source.function(after, others, [*loads, *inside], second, inputs, places.lanes),
+    ]
+
+
+def _transfers(n: trace.Shapes) -> list[str]:
+    """Source of what carries inputs into their rows and gradients out of them. Written out, because arrays of a tuple
+    cost reference counts where they are picked by a variable."""
+
+    series = [(f"x{i}", f"X + {i}", f"forcing[{i}]", "k") for i in range(n.forcing)]
+    series += [(f"t{i}", f"T + {i}", f"theta[{i}]", f"k if moving[{i}] else 0") for i in range(n.theta)]
+    load = ["load_point(z, forcing, theta, moving, k, base, width):"]
+    for name, row, values, at in series:
+        load += [f"{name}, at = {values}, {at}", "for e in range(LANES):",
+                 f"    z[({row}) * LANES + e] = {name}[at, base + min(e, width - 1)]"]  # fmt: skip
+    gather = ["gather_parameters(z, g_theta, moving, k, base, width):"]
+    for i in range(n.theta):
+        gather += [f"g, at = g_theta[{i}], k if moving[{i}] else 0", "for e in range(width):",
+                   f"    g[at, base + e] += z[(GT + {i}) * LANES + e]"]  # fmt: skip
+    head = "@njit(cache=True, error_model='numpy', nogil=True)\ndef "
+    return [head + "\n    ".join([*lines, "return"]) for lines in (load, gather)]
 
 
 def _dispatch(name: str, count: int) -> str:
-    lines = ["@njit(cache=True, error_model='numpy')", f"def {name}(block, z, w):"]
+    lines = ["@njit(cache=True, error_model='numpy', nogil=True)", f"def {name}(block, z, w):"]
     for k in range(count):
         lines += [f"    {'if' if k == 0 else 'elif'} block == {k}:", f"        {name}_{k}(z, w)"]
     return "\n".join(lines)

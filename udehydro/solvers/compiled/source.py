@@ -7,6 +7,7 @@ element lives in a variable; others, which only networks have, in a piece of a w
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -69,8 +70,8 @@ def _contiguous(shape: Sequence[int]) -> tuple[int, ...]:
 _SIGN = "(1.0 if {0} > 0.0 else (-1.0 if {0} < 0.0 else 0.0))"
 _LOW, _HIGH = "({0} if ({0} >= {1} or {0} != {0}) else {1})", "({0} if ({0} <= {1} or {0} != {0}) else {1})"
 _UNARY = {
-    "neg": "-{0}", "exp": "math.exp({0})", "log": "np.log({0})", "log1p": "np.log1p({0})", "expm1": "math.expm1({0})",
-    "tanh": "math.tanh({0})", "sigmoid": "1.0 / (1.0 + math.exp(-{0}))", "sqrt": "np.sqrt({0})",
+    "neg": "-{0}", "exp": "exp({0})", "log": "log({0})", "log1p": "log1p({0})", "expm1": "expm1({0})",
+    "tanh": "tanh({0})", "sigmoid": "1.0 / (1.0 + exp(-{0}))", "sqrt": "np.sqrt({0})",
     "rsqrt": "1.0 / np.sqrt({0})", "abs": "abs({0})", "sign": _SIGN, "sgn": _SIGN,
     "sin": "math.sin({0})", "cos": "math.cos({0})", "atan": "math.atan({0})", "erf": "math.erf({0})",
     "reciprocal": "1.0 / {0}",
@@ -79,7 +80,7 @@ _UNARY = {
     "cosh": "math.cosh({0})", "log2": "np.log2({0})", "log10": "np.log10({0})", "asinh": "math.asinh({0})",
 }  # fmt: skip
 _BINARY = {
-    "mul": "{0} * {1}", "div": "{0} / {1}", "pow": "{0} ** {1}", "lt": "{0} < {1}", "le": "{0} <= {1}",
+    "mul": "{0} * {1}", "div": "{0} / {1}", "pow": "power({0}, {1})", "lt": "{0} < {1}", "le": "{0} <= {1}",
     "gt": "{0} > {1}", "ge": "{0} >= {1}", "eq": "{0} == {1}", "ne": "{0} != {1}", "logical_and": "({0} and {1})",
     "logical_or": "({0} or {1})", "bitwise_and": "({0} and {1})", "bitwise_or": "({0} or {1})",
     "minimum": "({0} if ({0} < {1} or {0} != {0}) else {1})", "maximum": "({0} if ({0} > {1} or {0} != {0}) else {1})",
@@ -91,6 +92,8 @@ _TERNARY = {
     "where": "({1} if {0} else {2})", "masked_fill": "({2} if {1} else {0})",
     "threshold_backward": "(0.0 if {1} <= {2} else {0})", "addcmul": "{0} + {1} * {2}",
 }  # fmt: skip
+_ELEMENTARY = re.compile(r"\b(exp|expm1|tanh|log|log1p|power)\(")
+"""Functions of :mod:`udehydro.solvers.compiled.elementary`."""
 _SAME = ("detach", "alias", "clone", "lift_fresh_copy", "_to_copy", "contiguous", "lift_fresh", "view_of")
 _MADE = {"zeros_like": 0.0, "ones_like": 1.0, "zeros": 0.0, "ones": 1.0, "new_zeros": 0.0, "new_ones": 1.0,
          "empty_like": 0.0}  # fmt: skip
@@ -113,14 +116,17 @@ class Line(NamedTuple):
 
 
 class Writer:
-    """Turns one traced graph into statements; remembers of each which inputs it depends on."""
+    """Turns one traced graph into statements; remembers of each which inputs it depends on.
 
-    def __init__(self, traced: Traced, weights: dict[int, tuple[int, Tensor]]):
+    ``weights`` are offsets in ``w`` by the identity of a tensor, ``copies`` those of transposed copies by offset.
+    """
+
+    def __init__(self, traced: Traced, weights: dict[int, tuple[int, Tensor]], copies: dict[int, int]):
         self.lines: list[Line] = []
         self.workspace = 0
         self._values: dict[object, object] = {}
         self._origins: dict[str, set[str]] = {}
-        self._weights = weights
+        self._weights, self._copies = weights, copies
         self._run(traced)
 
     def _run(self, traced: Traced) -> None:
@@ -191,6 +197,8 @@ class Writer:
             return self._pointwise(_UNARY[name], args[:1], shape)
         if name in ("add", "sub", "rsub"):
             return self._sum(name, args, node.kwargs, shape)
+        if name == "pow" and (text := _whole_power(args[1])):
+            return self._pointwise(text, args[:1], shape)
         if name in _BINARY:
             return self._pointwise(_BINARY[name], args[:2], shape)
         if name in _TERNARY:
@@ -208,11 +216,11 @@ class Writer:
             return first if high is None else self._pointwise(_HIGH, [first, high], shape)
         if name == "softplus":
             beta, limit = _scalars(args[1:], (1.0, 20.0))
-            text = f"({{0}} if {{0}} * {beta} > {limit} else np.log1p(math.exp({{0}} * {beta})) / {beta})"
+            text = f"({{0}} if {{0}} * {beta} > {limit} else log1p(exp({{0}} * {beta})) / {beta})"
             return self._pointwise(text, args[:1], shape)
         if name == "softplus_backward":
             beta, limit = _scalars(args[2:], (1.0, 20.0))
-            text = f"({{0}} if {{1}} * {beta} > {limit} else {{0}} / (1.0 + math.exp(-{{1}} * {beta})))"
+            text = f"({{0}} if {{1}} * {beta} > {limit} else {{0}} / (1.0 + exp(-{{1}} * {beta})))"
             return self._pointwise(text, args[:2], shape)
         if name in ("mm", "addmm", "bmm"):
             return self._product(name, args, shape)
@@ -251,6 +259,7 @@ class Writer:
             return self._scalar(text.format(*(_wrapped(a.at(["0"] * len(a.shape))) for a in args)), args, shape)
         out = self._allocate(shape)
         index = [f"i{d}" if n > 1 else "0" for d, n in enumerate(shape)]
+        text = _ELEMENTARY.sub(r"vector_\1(", text)
         body = f"{out.at(index)} = {text.format(*(_wrapped(a.at(index)) for a in args))}"
         self._emit(_loops(shape, body), out, args)
         return out
@@ -261,29 +270,32 @@ class Writer:
         return out
 
     def _product(self, name: str, args: list[View], shape) -> View:
-        left, right = args[-2:]
+        left, right = args[-2], self._turned(args[-1])
         out = self._allocate(shape)
         *lead, rows, columns = shape
         inner = left.shape[-1]
         index = [f"i{d}" if n > 1 else "0" for d, n in enumerate(lead)]
-        i, j = ("i" if rows > 1 else "0"), ("j" if columns > 1 else "0")
-        start = args[0].at([*index, i, j]) if name == "addmm" else "0.0"
-        depth = sum(n > 1 for n in lead)
-        text = [*_loops(tuple(lead), None)] if lead else []
-        pad = "    " * depth
-        body = []
-        indent = pad
+        text = _loops(tuple(lead), None)
         if rows > 1:
-            body.append(f"{indent}for i in range({rows}):")
-            indent += "    "
-        body += [f"{indent}for j in range({columns}):" if columns > 1 else f"{indent}if True:"]
-        body += [f"{indent}    {out.at([*index, i, j])} = {start}"]
-        # the sum runs outside and columns inside: the inner loop is then free of a reduction and gets vectorised
-        body += [f"{indent}for k in range({inner}):", f"{indent}    factor = {left.at([*index, i, 'k'])}"]
-        body += [f"{indent}    for j in range({columns}):" if columns > 1 else f"{indent}    if True:"]
-        body += [f"{indent}        {out.at([*index, i, j])} += factor * {right.at([*index, 'k', j])}"]
-        self._emit([*text, *body], out, args)
+            text.append("    " * len(text) + f"for i in range({rows}):")
+        pad, i = "    " * len(text), "i" if rows > 1 else "0"
+        # some columns at a time, whose sums stay in registers: few where sums run along memory, more elsewhere
+        width = 4 if right.strides[-2:-1] == (1,) else 16
+        for first in range(0, columns, width):
+            block = range(first, min(first + width, columns))
+            text += [f"{pad}a{j} = {args[0].at([*index, i, str(j)]) if name == 'addmm' else '0.0'}" for j in block]
+            text += [f"{pad}for k in range({inner}):", f"{pad}    factor = {left.at([*index, i, 'k'])}"]
+            text += [f"{pad}    a{j} += factor * {right.at([*index, 'k', str(j)])}" for j in block]
+            text += [f"{pad}{out.at([*index, i, str(j)])} = a{j}" for j in block]
+        self._emit(text, out, args)
         return out
+
+    def _turned(self, matrix: View) -> View:
+        """The copy of a matrix of weights whose columns lie along memory, where there is one."""
+        offset = self._copies.get(matrix.offset) if matrix.buffer == "w" else None
+        if offset is None or matrix.strides != _contiguous(matrix.shape):
+            return matrix
+        return matrix.seen(matrix.shape, (1, matrix.shape[0]), offset - matrix.offset)
 
     def _reduced(self, args: list, shape) -> View:
         value = args[0]
@@ -380,6 +392,18 @@ def _literal(value) -> str:
     return repr(value)
 
 
+def _whole_power(exponent: View) -> str | None:
+    """Products, for an exponent that is a small whole number."""
+    try:
+        value = float(exponent.buffer)
+    except ValueError:
+        return None
+    if value not in range(-8, 9):
+        return None
+    product = " * ".join(["{0}"] * abs(int(value))) or "1.0"
+    return product if value >= 0 else f"1.0 / ({product})"
+
+
 def _scalars(given: Sequence, defaults: Sequence[float]) -> list[float]:
     values = [float(g.buffer) if isinstance(g, View) else g for g in given]
     return [*values, *defaults[len(values) :]][: len(defaults)]
@@ -453,23 +477,30 @@ _VIEWS = ("view", "reshape", "_unsafe_view", "unsqueeze", "squeeze", "view_as", 
           "permute", "select", "slice", "unbind")  # fmt: skip
 
 
-def function(name: str, arguments: str, lines, results: Sequence[tuple[str, View]], inputs) -> str:
-    """Source of one function: loads the inputs it reads, runs some of a writer's statements, stores results."""
+def function(name: str, arguments: str, lines, results: Sequence[tuple[str, View]], inputs, lanes: int) -> str:
+    """Source of one function: loads the inputs it reads, runs some of a writer's statements, stores results; for lane
+    after lane, in a loop over ``e``. Sums over arrays may be taken in any order."""
     text = [statement for line in lines for statement in line.text]
     wanted = {r for line in lines for r in line.reads} | {v.key for _, v in results}
     load = [f"{name} = {place}" for name, place in inputs if name in wanted]
     store = []
     for target, view in results:
-        store += _store(target, view)
+        store += _store(target, view, lanes)
     body = [*load, *text, *store] or ["pass"]
-    return "\n".join([f"@njit(cache=True, error_model='numpy')\ndef {name}({arguments}):", *("    " + b for b in body)])
+    loop = [f"    for e in range({lanes}):"] if lanes > 1 else []
+    body = ["    " * (1 + len(loop)) + b for b in body]
+    order = ", fastmath={'reassoc', 'contract'}" if any(line.piece for line in lines) else ""
+    head = f"@njit(cache=True, error_model='numpy', nogil=True{order})"
+    return "\n".join([head, f"def {name}({arguments}):", *loop, *body])
 
 
-def _store(target: str, view: View) -> list[str]:
+def _store(target: str, view: View, lanes: int) -> list[str]:
     """Write a result into an array: ``target`` is the element of a single number, or ``array|offset`` of several."""
     if "|" not in target:
         return [f"{target} = {view.at(['0'] * len(view.shape))}"]
     array, offset = target.split("|")
+    if lanes > 1:  # then every value is one number
+        return [f"{array}[{int(offset) * lanes} + e] = {view.at(['0'] * len(view.shape))}"]
     flat = View(array, view.shape, _contiguous(view.shape), int(offset))
     index = [f"i{d}" if n > 1 else "0" for d, n in enumerate(view.shape)]
     return _loops(view.shape, f"{flat.at(index)} = {view.at(index)}")

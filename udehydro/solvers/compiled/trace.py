@@ -60,34 +60,23 @@ def rates(model: Balance) -> Traced:
     return _trace(model, lambda stores, forcing, theta: model.fluxes(stores, forcing, theta))
 
 
-def linearised(model: Balance) -> Traced:
-    """Derivatives of all tendencies by all stores, row by row without structural zeros, and then the vector-Jacobian
-    product of the fluxes, for a cotangent each, by the stores."""
+def linearised(model: Balance, weights: Sequence[Tensor]) -> Traced:
+    """What an adjoint step needs: derivatives of all tendencies by all stores, row by row without structural zeros; the
+    vector-Jacobian product of the fluxes by the stores, with cotangents ``c``; and that by forcings, theta and weights,
+    with cotangents ``d``."""
 
-    def function(stores, forcing, theta, cotangent):
-        own = [s.detach().requires_grad_() for s in stores]
+    def function(stores, forcing, theta, before, after):
+        stores, forcing, theta = ([v.detach().requires_grad_() for v in part] for part in (stores, forcing, theta))
         with torch.enable_grad():
-            fluxes = model.fluxes(own, forcing, theta)
+            fluxes = model.fluxes(stores, forcing, theta)
             f, rows = model.tendency(fluxes), []
             for i, sees in enumerate(model.dependence):
                 if any(sees):
-                    rows.append(_derivatives(f[i], [own[j] for j, s in enumerate(sees) if s]))
-            return rows, _derivatives(_paired(fluxes, cotangent), own)
+                    rows.append(_derivatives(f[i], [stores[j] for j, s in enumerate(sees) if s]))
+            by_stores = _derivatives(_paired(fluxes, before), stores)
+            return rows, by_stores, _derivatives(_paired(fluxes, after), [*forcing, *theta, *weights])
 
-    return _trace(model, function, cotangent=True)
-
-
-def pull_inputs(model: Balance, weights: Sequence[Tensor]) -> Traced:
-    """Vector-Jacobian product of the fluxes by forcings, theta and weights."""
-
-    def function(stores, forcing, theta, cotangent):
-        theta = [t.detach().requires_grad_() for t in theta]
-        forcing = [f.detach().requires_grad_() for f in forcing]
-        inputs = [*forcing, *theta, *weights]
-        with torch.enable_grad():
-            return _derivatives(_paired(model.fluxes(stores, forcing, theta), cotangent), inputs)
-
-    return _trace(model, function, cotangent=True)
+    return _trace(model, function, cotangents="cd")
 
 
 def _paired(fluxes: Sequence[Tensor], cotangent: Sequence[Tensor]) -> Tensor:
@@ -100,9 +89,9 @@ def _derivatives(value: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
     return torch.autograd.grad(value.sum(), inputs, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
-def _trace(model: Balance, function: Callable, cotangent: bool = False) -> Traced:
+def _trace(model: Balance, function: Callable, cotangents: str = "") -> Traced:
     n = shapes(model)
-    parts = {"y": n.stores, "x": n.forcing, "t": n.theta} | ({"c": n.fluxes} if cotangent else {})
+    parts = {"y": n.stores, "x": n.forcing, "t": n.theta} | dict.fromkeys(cotangents, n.fluxes)
     # values are of no account but must not be special: two of them equal would be recorded as one tie of a minimum
     values = [[torch.full((1,), 0.5 + 0.01 * i + j, dtype=torch.float64) for i in range(count)]
               for j, count in enumerate(parts.values())]  # fmt: skip
