@@ -293,13 +293,13 @@ Columns without "by seed" and "worst" are medians over seeds. Water from nowhere
 precipitation, plus discharge that no store gave. Published remakes report for the same years M0 0.78, M50 0.86 and M100
 (leaky) 0.897. {verdicts(development)}
 
-The leaky M100 needs the small Adam rate, as nothing ties its water to the rain. At 3e-3 the first step alone takes the
-NSE below 0.1 with each of five seeds. With three of them the soil store (2550 mm) runs empty and thousands of mm of snow
-pile up, 18 and more standard deviations from where the network was taught, where its tanh layers are flat; in the refit
-Adam ended at an NSE of -0.01 and 0.12 with two seeds. Choosing did not show it: there, L-BFGS starts from the best point
-that Adam met, in the refit from the last. At 1e-3 no store left the range it was taught in by much. An earlier version
-used 3e-3 and opened the test years with one seed (0.102); the rate was then chosen on the validation years, and all
-seeds were run once.
+The leaky M100 needs the small Adam rate, as nothing ties its water to the rain. At 3e-3 the first step alone takes
+the NSE below 0.1 with each of five seeds. With three of them the soil store (2550 mm) runs empty and thousands of mm
+of snow pile up, 18 and more standard deviations from where the network was taught, where its tanh layers are flat; in
+the refit Adam ended at an NSE of -0.01 and 0.12 with two seeds. Choosing did not show it: there, L-BFGS starts from
+the best point that Adam met, in the refit from the last. At 1e-3 no store left the range it was taught in by much. An
+earlier version used 3e-3 and opened the test years with one seed (0.102); the rate was then chosen on the validation
+years, and all seeds were run once.
 
 Value and gradient over the 20 years (7305 days) of one seed, median (lowest to highest) of warm runs, each after all
 weights and parameters changed by 1 %. A published PyTorch remake needs 20 s for an epoch over the same record (its
