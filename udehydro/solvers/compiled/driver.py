@@ -239,8 +239,7 @@ class _Adjoint(torch.autograd.Function):
         )  # fmt: skip
         g_weights = sum(g_weights)
         dtype = problem.days.dtype
-        lam = torch.from_numpy(adjoint).reshape(adjoint.shape[0], intervals + 1, *problem.batch).movedim(0, -1)
-        report.adjoint = lam.to(dtype)
+        report.adjoint = torch.from_numpy(adjoint).reshape(march.storage.shape).to(dtype)
         gradients = [torch.from_numpy(g).reshape(intervals, *problem.batch) for g in g_forcing[: int(wanted.sum())]]
         for value, varies, g in zip(problem.theta, problem.varying, g_theta, strict=False):
             if value.requires_grad:
@@ -283,11 +282,9 @@ def _reduced(gradient: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _cotangent(gradient: Tensor | None, like: Tensor) -> np.ndarray:
-    """(., T, B) from (T, *batch, .); zeros where nothing depends on the values."""
-    if gradient is None:
-        return np.zeros((like.shape[-1], len(like), math.prod(like.shape[1:-1])))
-    flat = gradient.detach().double().movedim(-1, 0).contiguous().numpy()
-    return flat.reshape(*flat.shape[:2], -1)
+    """(T, B, .) from (T, *batch, .); zeros where nothing depends on the values."""
+    shape = len(like), math.prod(like.shape[1:-1]), like.shape[-1]
+    return np.zeros(shape) if gradient is None else gradient.detach().double().contiguous().reshape(shape).numpy()
 
 
 def _series(values, shape) -> tuple[np.ndarray, ...]:

@@ -437,8 +437,8 @@ def reverse(
     adjoint, g_forcing, g_theta, g_weights,
 ):  # fmt: skip
     """The adjoint of a recorded march; adds to g_forcing (wanted forcings, T, B), g_theta (tuple of (T or 1, B)) and
-    g_weights, and to adjoint (S, T + 1, B), which comes with the derivatives by the storages."""
-    intervals, basins, n_stages = g_volume.shape[1], g_volume.shape[2], a.shape[0]
+    g_weights, and to adjoint (T + 1, B, S), which comes with the derivatives by the storages; g_volume is (T, B, F)."""
+    intervals, basins, n_stages = g_volume.shape[0], g_volume.shape[1], a.shape[0]
     z, gw = np.zeros((ROWS + n_stages * STORES) * LANES), np.zeros(len(g_weights) * LANES)
     for k in range(intervals - 1, -1, -1):
         for tile in range(first_tile, last_tile):
@@ -446,10 +446,12 @@ def reverse(
             width = min(LANES, basins - base)
             load_point(z, forcing, theta, moving, k, base, width)
             load(z, COUNT, pieces[k], base, width)
-            for i in range(FLUXES):
-                load(z, TOTAL + i, g_volume[i, k], base, width)
-            for i in range(STORES):
-                load(z, LAM + i, adjoint[i, k + 1], base, width)
+            for e in range(LANES):
+                basin = base + min(e, width - 1)
+                for i in range(FLUXES):
+                    z[(TOTAL + i) * LANES + e] = g_volume[k, basin, i]
+                for i in range(STORES):
+                    z[(LAM + i) * LANES + e] = adjoint[k + 1, basin, i]
             most = 1
             for e in range(LANES):
                 most = max(most, int(z[COUNT * LANES + e]))
@@ -486,5 +488,6 @@ def reverse(
                     mu = ROWS + stage * STORES
                     for i in range(STORES * LANES):
                         z[LAM * LANES + i] += z[mu * LANES + i]
-            for i in range(STORES):
-                gather(z, LAM + i, adjoint[i, k], base, width)
+            for e in range(width):
+                for i in range(STORES):
+                    adjoint[k, base + e, i] += z[(LAM + i) * LANES + e]
