@@ -130,7 +130,8 @@ def test_penalty_shrinks_the_weights():
         ({"train": ("1990-01-01", "1991-01-01")}, DataError, "No data between"),
         ({"warmup_days": 1000}, DataError, "warm-up"),
         ({"select": "best"}, ConfigError, "select"),
-        ({"select": "frozen"}, ConfigError, "frozen_step"),
+        ({"select": "frozen"}, ConfigError, "frozen_steps"),
+        ({"select": "frozen", "frozen_steps": torch.tensor([3, 3])}, ConfigError, r"must be \(stages, members\)"),
         ({"stages": [Stage("lbfgs", 3)], "observed": torch.full((10, 2, 1), 1.0)}, DataError, "intervals"),
     ],
 )
@@ -190,6 +191,67 @@ def test_patience_waits_for_the_end_of_a_pass_of_windows():
     assert result.best_step.item() > 0 and len(result.history) >= 9
 
 
+DIVERGING = [Stage("adam", 4, learning_rate=3.0), Stage("lbfgs", 8)]
+"""Adam runs away from where it starts, so that L-BFGS begins before its last step."""
+
+
+def fitted(stages, valid=PERIODS["valid"], **options):
+    """A fit of a hybrid with two members, and the values it found."""
+    model, forcing, truth = planted_hybrid()
+    parameters = Calibrated.of(model, (2, 1), start={"smax": 400.0})
+    periods = {**PERIODS, "valid": valid, "storage0": torch.tensor([0.0, 300.0]).expand(2, 1, 2)}
+    result = fit(model, parameters, forcing, truth, stages=stages, progress=None, **periods, **options)
+    return result, torch.cat([p.detach().flatten() for m in (model, parameters) for p in m.parameters()])
+
+
+@pytest.mark.parametrize("select", ["valid", "train"])
+@pytest.mark.parametrize(
+    "stages",
+    [
+        DIVERGING,
+        [Stage("lbfgs", 9), Stage("adam", 3, learning_rate=2.0)],
+        [Stage("adam", 4, share=0.4, learning_rate=0.3), Stage("adam", 6), Stage("lbfgs", 1)],
+        [Stage("adam", 11, window=60), Stage("lbfgs", 4)],
+    ],
+)
+def test_a_refit_on_the_same_data_ends_at_the_choice(stages, select):
+    chosen, expected = fitted(stages, select=select)
+    again, found = fitted(stages, select="frozen", frozen_steps=chosen.steps)
+    assert torch.equal(found, expected) and torch.equal(again.steps, chosen.steps)
+    rows = [sum(row["stage"] == s for row in again.history) for s in range(len(stages))]
+    assert rows == chosen.steps.amax(1).tolist()
+
+
+def test_a_stage_of_a_refit_starts_where_it_started_when_chosen():
+    chosen, expected = fitted(DIVERGING, valid=None)
+    again, found = fitted(DIVERGING, valid=None, select="frozen", frozen_steps=chosen.steps)
+    first = [next(row["train"] for row in run.history if row["stage"]) for run in (chosen, again)]
+    assert chosen.steps[0].tolist() == [0, 0] and first[0] == first[1]
+    assert torch.equal(found, expected) and torch.equal(again.train, chosen.train)
+
+
+@pytest.mark.parametrize("window", [None, 60])
+def test_members_of_a_refit_keep_steps_of_their_own(window):
+    stages = [Stage("adam", 6, window=window), Stage("lbfgs", 3)]
+    steps = torch.tensor([[2, 6], [0, 1]])
+    result, _ = fitted(stages, select="frozen", frozen_steps=steps)
+    assert torch.equal(result.steps, steps) and [row["stage"] for row in result.history] == [0] * 6 + [1]
+
+
+def test_the_rates_of_a_refit_are_those_of_the_whole_stage():
+    whole, _ = fitted([Stage("adam", 20)])
+    part, _ = fitted([Stage("adam", 20)], select="frozen", frozen_steps=torch.full((1, 2), 5))
+    assert [row["train"] for row in part.history] == [row["train"] for row in whole.history[:5]]
+
+
+def test_a_refit_never_keeps_a_trial_that_went_too_far():
+    """The second trial of this search does."""
+    one, two = (
+        fitted([Stage("lbfgs", 9)], select="frozen", frozen_steps=torch.full((1, 2), n))[0].train for n in (1, 2)
+    )
+    assert (two <= one).all()
+
+
 @pytest.mark.parametrize("changed", ["observed", "forcing", "model", "held"])
 def test_a_checkpoint_of_other_data_or_another_model_is_refused(tmp_path, changed):
     model, forcing, truth = planted_linear(1)
@@ -243,8 +305,9 @@ from test_fit import *
 model, forcing, truth = planted_hybrid()
 parameters = Calibrated.of(model, (2, 1), start={{"smax": 400.0}})
 stages = [Stage("adam", 8), Stage("adam", 6, window=60), Stage("lbfgs", 8)]
+{choice}
 fit(model, parameters, forcing, truth, stages=stages, checkpoint={folder!r}, resume=True, progress=None,
-    storage0=torch.tensor([0.0, 300.0]).expand(2, 1, 2), patience=20, **PERIODS)
+    storage0=torch.tensor([0.0, 300.0]).expand(2, 1, 2), patience=20, **choice, **PERIODS)
 torch.set_printoptions(precision=17)
 import hashlib
 weights = torch.cat([p.detach().flatten() for m in (model, parameters) for p in m.parameters()])
@@ -259,9 +322,18 @@ def planted_hybrid():
     return Balance(exphydro_mended, et=law), forcing, truth
 
 
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
+FROZEN = 'dict(select="frozen", frozen_steps=torch.tensor([[3, 5], [2, 4], [7, 0]]))'
+
+
+@pytest.mark.parametrize(
+    ("choice", "steps"),
+    [("{}", (1, 4, 9, 12, 16, 20)), (FROZEN, (1, 4, 6, 8, 11, 14))],
+    ids=["choosing", "refit"],
+)
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, choice, steps):
     def start(folder):
-        code = textwrap.dedent(SCRIPT.format(tests=os.path.dirname(__file__), folder=str(folder)))
+        settings = {"tests": os.path.dirname(__file__), "folder": str(folder), "choice": f"choice = {choice}"}
+        code = textwrap.dedent(SCRIPT.format(**settings))
         return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     whole = start(tmp_path / "whole")
@@ -269,7 +341,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     assert whole.returncode == 0, errors
     newest = tmp_path / "killed" / "checkpoint.json"
     # kill as soon as the run has got past these steps, wherever in a step that is: Adam, windows, L-BFGS
-    for step in (1, 4, 9, 12, 16, 20):
+    for step in steps:
         run = start(tmp_path / "killed")
         while run.poll() is None and not (newest.exists() and json.loads(newest.read_text())["step"] >= step):
             time.sleep(0.005)

@@ -103,6 +103,17 @@ def test_all_seeds_are_refitted_on_request_and_the_chosen_one_is_among_them(plan
         assert torch.allclose(chosen[:, basin], every[:, choice["candidate"] * 2 + basin], atol=1e-8)
 
 
+def test_the_refit_starts_every_stage_where_choosing_did(planted):
+    """A rate with which Adam only gets worse: L-BFGS starts from the formula, in the refit, too."""
+    forcing, truth, periods, formula = planted
+    hybrid = hybridise(formula, ["et"], forcing, truth, periods, seeds=1, steps=10, learning_rate=10.0, **QUICK)
+    assert [row["stage"] for row in hybrid.history[:3]] == [0, 0, 1]
+    assert {row["stage"] for row in hybrid.refit_history} == {1}
+    refitted = forcing.between(*periods.refit_on)
+    scores = [nse(run.simulate(forcing).discharge[refitted, :, 0], truth[refitted]) for run in (hybrid, formula)]
+    assert (scores[0] >= scores[1] - 1e-3).all()
+
+
 def test_laws_that_do_not_start_as_the_formula_are_taught_it(planted):
     forcing, truth, periods, formula = planted
 

@@ -25,6 +25,8 @@ class FitResult:
     """What training returns; ``model`` and ``parameters`` hold, per member, the best values met.
 
     ``best`` means lowest validation loss where there is a validation period, else lowest training loss.
+    ``best_step`` (M,) counts steps from the start, as ``history`` does; ``steps`` (stages, M) only those of every stage
+    that led to the best point, not what was thrown away when the next stage began.
     ``history`` has a row per step: stage, step, seconds, and lists per member ``train`` and ``valid``.
     """
 
@@ -33,6 +35,7 @@ class FitResult:
     train: Tensor
     valid: Tensor | None
     best_step: Tensor
+    steps: Tensor
     history: list[dict] = field(repr=False)
     storage0: Tensor | None = field(repr=False, default=None)
     failures: int = 0
@@ -56,7 +59,7 @@ def fit(
     penalty: float = 0.0,
     patience: int | None = None,
     select: Literal["valid", "train", "frozen"] = "valid",
-    frozen_step: Tensor | None = None,
+    frozen_steps: Tensor | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
     progress: str | None = "fit",
@@ -75,10 +78,10 @@ def fit(
         with the values at the start of every stage.
     penalty : weight of the mean square of network weights.
     patience : stop a stage after this many steps without a better validation loss of any member (with windows, at the
-        end of a pass).
+        end of a pass); a frozen choice has none.
     select : which point of each member to keep: lowest validation loss (lowest training loss where there is no
-        validation period), lowest training loss, or ``"frozen"``: that at step ``frozen_step`` (M,), chosen in an
-        earlier run.
+        validation period), lowest training loss, or ``"frozen"``: that after ``frozen_steps`` (stages, M), the
+        ``steps`` of an earlier result, each stage going on from there.
     checkpoint, resume : folder for atomic checkpoints after every step, and whether to go on from the newest. A resumed
         run ends with the same bits as an uninterrupted one (same machine and threads).
     progress : label of the progress bar, None for none.
@@ -89,11 +92,16 @@ def fit(
         For periods without data, or a start that cannot be simulated; for a checkpoint of other settings.
     """
     loss = loss or NSE()
-    _check_choice(model, parameters, select, frozen_step, storage0)
+    _check_choice(model, parameters, select, frozen_steps, storage0)
     run = Run(model, parameters, forcing, observed, train, valid, loss, observe, solver, warmup_days, storage0, penalty)
-    run.stages, run.patience = tuple(stages), patience
-    run.select, run.frozen_step = select, frozen_step
-    run.settings |= {"select": select, "frozen_step": None if frozen_step is None else frozen_step.tolist()}
+    run.stages, run.patience = tuple(stages), None if select == "frozen" else patience
+    if frozen_steps is not None:
+        needed = (len(run.stages), run.members.members)
+        if frozen_steps.shape != needed:
+            raise ConfigError(f"frozen_steps {tuple(frozen_steps.shape)} must be (stages, members), here {needed}.")
+        frozen_steps = frozen_steps.to(run.best_step)
+    run.select, run.frozen_steps = select, frozen_steps
+    run.settings |= {"select": select, "frozen_steps": None if frozen_steps is None else frozen_steps.tolist()}
     run.folder = Path(checkpoint) if checkpoint is not None else None
     total = sum(s.steps for s in run.stages)
     if hasattr(run.solver, "runs"):
@@ -110,6 +118,7 @@ def fit(
         run.best_train,
         run.best_valid if valid is not None else None,
         run.best_step,
+        run.kept,
         run.history,
         run.storage0,
         run.failures,
@@ -117,11 +126,11 @@ def fit(
     )
 
 
-def _check_choice(model, parameters, select, frozen_step, storage0) -> None:
+def _check_choice(model, parameters, select, frozen_steps, storage0) -> None:
     if select not in ("valid", "train", "frozen"):
         raise ConfigError(f"select must be 'valid', 'train' or 'frozen', got {select!r}.")
-    if (select == "frozen") != (frozen_step is not None):
-        raise ConfigError("select='frozen' and frozen_step, the step of every member to keep, go together.")
+    if (select == "frozen") != (frozen_steps is not None):
+        raise ConfigError("select='frozen' and frozen_steps, the steps of every stage and member, go together.")
     if storage0 is not None and parameters.storage0(model.store_names) is not None:
         raise ConfigError(
             "storage0 is given, and the parameters calibrate initial storages too: leave one of them out."

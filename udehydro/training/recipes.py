@@ -250,7 +250,7 @@ def hybridise(
     model, parameters = take(model, kept), take(formula.parameters, [m % count for m in kept])
     refit = fit(
         model, parameters, forcing.independent(len(kept) // count), _members(observed, len(kept) // count),
-        train=periods.refit_on, stages=stages, select="frozen", frozen_step=result.best_step[kept],
+        train=periods.refit_on, stages=stages, select="frozen", frozen_steps=result.steps[:, kept],
         checkpoint=_folder(checkpoint, "refit"), progress=_label(progress, "refit hybrid"), **options,
     )  # fmt: skip
     candidates = (model, parameters) if refit_all else None

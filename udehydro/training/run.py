@@ -34,10 +34,8 @@ class Run:
         if observed.shape[0] != len(forcing):
             raise DataError(f"observed has {observed.shape[0]} intervals, the forcing {len(forcing)}.")
         self.model, self.parameters, self.observe = model, parameters, observe
-        solver = solver or Automatic()
-        # a copy has a memory of its own: guesses of this run alone, kept in its checkpoints
-        self.solver = replace(solver) if hasattr(solver, "memory") else solver
-        self.warm = getattr(self.solver, "memory", None) or WarmStart()
+        self.solver, self.warm = solver or Automatic(), WarmStart()
+        self._forget()
         self.given_storage0, self.penalty = storage0, penalty
         self.train = forcing.between(*train)
         self.valid = forcing.between(*valid) if valid is not None else None
@@ -60,11 +58,17 @@ class Run:
         self.best_x = self.members.read()
         inf = torch.full_like(self.best_x[:, 0], torch.inf)
         self.best_train, self.best_valid, self.best_step = inf, inf, torch.zeros_like(inf, dtype=torch.int64)
+        self.kept = self.best_step[None][:0]  # a row per stage
 
     def expect(self, runs: int) -> None:
         """Tell a solver that chooses its driver how many runs are to come."""
-        self.solver = replace(self.solver, runs=runs)
-        self.warm = self.solver.memory
+        self._forget(runs=runs)
+
+    def _forget(self, **changes) -> None:
+        """Go on with a copy of the solver: its guesses are those of this run and stage, kept in checkpoints."""
+        if hasattr(self.solver, "memory"):
+            self.solver = replace(self.solver, **changes)
+            self.warm = self.solver.memory
 
     def run_stage(self, bar) -> None:
         """Run, or go on with, the present stage."""
@@ -77,7 +81,9 @@ class Run:
             self.state = self._first(optimiser, objective)
         elif self.safe is not None:  # resumed: members that fail are to be replaced as they would have been
             objective.safe = self.safe
-        while self.step_in_stage < stage.steps and bool(self.state.active.any()):
+        # what follows the last step to keep was thrown away when it was chosen
+        steps = stage.steps if self.frozen_steps is None else int(self.frozen_steps[self.stage].max())
+        while self.step_in_stage < steps and bool(self.state.active.any()):
             started = time.perf_counter()
             if stage.window is not None:
                 objective = self._window(stage)
@@ -85,18 +91,16 @@ class Run:
             self.state = optimiser.step(self.state, tried)
             self.carried = objective.final_storage
             self.safe = objective.safe if stage.window is None else None
-            better = self._judge(stage, tried, objective)
-            self.since_best = 0 if better else self.since_best + 1
             self.step_in_stage += 1
             self.done_steps += 1
+            better = self._judge(stage, tried, objective)
+            self.since_best = 0 if better else self.since_best + 1
             self.failures += objective.failures
             objective.failures = 0
             self._record(stage, objective, time.perf_counter() - started)
             bar.update(1)
             bar.set_postfix(self._shown(), refresh=False)
             self._save()
-            if self.select == "frozen" and self.done_steps >= int(self.frozen_step.max()):
-                break
             if self.patience is not None and self.since_best >= self.patience and better is not None:
                 break
         bar.update(max(0, stage.steps - self.step_in_stage))
@@ -105,6 +109,8 @@ class Run:
         self._save()
 
     def _open_stage(self) -> None:
+        self._forget()  # a stage depends on the point it starts from, not on steps that were thrown away
+        self.kept = torch.cat([self.kept, torch.zeros_like(self.best_step)[None]])
         if self.stage:
             self.members.write(self.best_x)
             by_train = self.valid is None or self.select == "train"
@@ -166,16 +172,17 @@ class Run:
 
     def _judge(self, stage: Stage, tried: _Recorder, objective: Objective) -> bool | None:
         """Whether a member has found a better point; None where it is too early to tell."""
-        if stage.window is not None:
-            # losses of single windows do not compare: judge once a pass, on the whole period
-            if (self.step_in_stage + 1) % self._windows(stage) and self.step_in_stage + 1 < stage.steps:
-                return None
-            objective = self._objective(stage)
-            tried = _Recorder(objective)
-            tried(self.state.x)
-        if self.select == "frozen":  # a line search may be under way: keep what it has accepted
-            return self._judge_at(self.state.x, self.state.loss, None)
-        return self._judge_at(tried.x, tried.loss, objective.valid_loss)
+        if stage.window is None:
+            # of a line search under way only what lowers the loss counts: a refit may stop there, too
+            loss = tried.loss.where(tried.loss <= self.state.loss, torch.inf)
+            return self._judge_at(tried.x, loss, objective.valid_loss)
+        # losses of single windows do not compare: judge once a pass, on the whole period
+        due = self.step_in_stage % self._windows(stage) == 0 or self.step_in_stage == stage.steps
+        if not due and (self.frozen_steps is None or self.step_in_stage not in self.frozen_steps[self.stage]):
+            return None
+        objective = self._objective(stage)
+        loss, _ = objective(self.state.x)
+        return self._judge_at(self.state.x, loss, objective.valid_loss)
 
     def _windows(self, stage: Stage) -> int:
         return -(-self._share(stage).stop // stage.window)
@@ -185,13 +192,14 @@ class Run:
         by_train = self.valid is None or valid is None or self.select == "train"
         score, best = (loss, self.best_train) if by_train else (valid, self.best_valid)
         better = (score < best) & loss.isfinite()
-        if self.select == "frozen":
-            better = (self.done_steps <= self.frozen_step) & loss.isfinite()
+        if self.frozen_steps is not None:
+            better = (self.step_in_stage <= self.frozen_steps[self.stage]) & loss.isfinite()
         self.best_x = torch.where(better[:, None], x, self.best_x)
         self.best_train = torch.where(better, loss, self.best_train)
         if valid is not None:
             self.best_valid = torch.where(better, valid, self.best_valid)
-        self.best_step = torch.where(better, torch.full_like(self.best_step, self.done_steps), self.best_step)
+        self.best_step = self.best_step.masked_fill(better, self.done_steps)
+        self.kept[-1] = self.kept[-1].masked_fill(better, self.step_in_stage)
         return bool(better.any())
 
     def _record(self, stage: Stage, objective: Objective, seconds: float) -> None:
@@ -235,7 +243,7 @@ class Run:
             "best_train": self.best_train,
             "rng": checkpoints.rng_state(),
         }
-        tensors |= {"best_valid": self.best_valid, "best_step": self.best_step}
+        tensors |= {"best_valid": self.best_valid, "best_step": self.best_step, "kept": self.kept}
         for name in ("storage0", "carried", "safe"):
             if getattr(self, name) is not None:
                 tensors[name] = getattr(self, name)
@@ -255,14 +263,14 @@ class Run:
         tensors, meta = found
         if meta["settings"] != self._fingerprint():
             raise ConfigError(
-                f"The checkpoint in {self.folder} was made with other settings, another model or other data: use a new "
-                "folder, or what it was made with."
+                f"The checkpoint in {self.folder} was made with other settings, another model or other data, or by an "
+                "older version: use a new folder, or what it was made with."
             )
         device = self.best_x.device
         tensors = {n: t.to(device) if n != "rng" else t for n, t in tensors.items()}
         self.members.write(tensors["x"])
         self.best_x, self.best_train = tensors["best_x"], tensors["best_train"]
-        self.best_valid, self.best_step = tensors["best_valid"], tensors["best_step"]
+        self.best_valid, self.best_step, self.kept = (tensors[n] for n in ("best_valid", "best_step", "kept"))
         self.storage0, self.carried, self.safe = (tensors.get(n) for n in ("storage0", "carried", "safe"))
         self.stage, self.step_in_stage = meta["stage"], meta["step_in_stage"]
         self.history, self.failures, self.spent = meta["history"], meta["failures"], meta["seconds"]
