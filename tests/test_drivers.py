@@ -602,9 +602,14 @@ class TestAutomatic:
     def test_explicit_tableaux_step(self):
         assert type(Automatic(HEUN).driver(pose(MODEL, RECORD))) is Stepping
 
-    def test_networks_and_little_work_go_all_at_once(self):
-        for model in (Balance(exphydro), MODELS[3].build(), LAWS[0].build()):
-            chosen = Automatic(runs=10**9 if model.laws else 1).driver(pose(model, RECORD))
+    def test_little_work_goes_all_at_once(self):
+        for model, runs in ((Balance(exphydro), 1), (MODELS[3].build(), 10**4), (LAWS[0].build(), 10**4)):
+            assert type(Automatic(runs=runs).driver(pose(model, RECORD))) is AllAtOnce
+
+    def test_networks_with_members_go_all_at_once(self):
+        model = Balance(linear, outflow=NeuralLaw("storage", members=2, seed=0))
+        for options in ({"runs": 10**9}, {"compile": True}):
+            chosen = Automatic(**options).driver(pose(model, weather(9).with_members(2)))
             assert type(chosen) is AllAtOnce
 
     def test_much_work_is_compiled(self):

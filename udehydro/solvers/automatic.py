@@ -22,7 +22,7 @@ from udehydro.solvers.warm import WarmStart
 
 _REFUSED: WeakSet[Balance] = WeakSet()
 """Models whose laws cannot be compiled."""
-WORTH = 500_000
+WORTH, WORTH_NETWORKS = 500_000, 10_000_000
 """Intervals x batch x runs from which compiling a model (some seconds, once) costs less than it saves."""
 
 
@@ -30,14 +30,13 @@ WORTH = 500_000
 class Automatic(OneStep):
     """Any one-step scheme by the driver that suits the problem (default solver); options in :class:`OneStep`.
 
-    Explicit tableaux: :class:`Stepping`. Anything on an accelerator, and networks: :class:`AllAtOnce`. Plain models on
-    the CPU: :class:`Compiled`, once the work makes up for compiling, where numba is installed; else AllAtOnce. A
-    network that was compiled before takes Compiled for a cold start, since its time depends little on the guess.
+    Explicit tableaux: :class:`Stepping`. On the CPU: :class:`Compiled`, once the work makes up for compiling, where
+    numba is installed and the laws can be compiled (networks without a member axis). Else :class:`AllAtOnce`.
     All give the same numbers, to ``tolerance``. docs/benchmarks.md has the measurements behind the rule.
 
     Parameters
     ----------
-    compile : ``True`` compiles any model that can be, ``False`` none, ``"auto"`` plain models by the rule above.
+    compile : ``True`` compiles any model that can be, ``False`` none, ``"auto"`` by the rule above.
     runs : how many runs like the first are to come; training sets it.
     warm_start : start every run from the last over the same intervals.
     """
@@ -69,12 +68,11 @@ class Automatic(OneStep):
         return driver.march(problem, y, cuts, report)
 
     def _compiles(self, problem: Problem) -> bool:
-        if self.compile is False or problem.days.device.type != "cpu" or not compiled.available():
+        on_cpu = problem.days.device.type == "cpu"
+        if self.compile is False or not (on_cpu and problem.separable and compiled.available()):
             return False
-        if self.compile == "auto" and problem.model in _REFUSED:
-            return False
-        built = self.compile is True or compiled.is_built(problem)
-        if compiled.has_networks(problem):
-            return built and problem.separable and not (self.warm_start and self.memory.covers(problem))
+        if self.compile is True or compiled.is_built(problem):
+            return True
         work = len(problem.days) * math.prod(problem.batch) * self.runs
-        return built or work >= WORTH
+        worth = WORTH_NETWORKS if compiled.has_networks(problem) else WORTH
+        return work >= worth and problem.model not in _REFUSED

@@ -43,14 +43,6 @@ class WarmStart:
         """Whether there is a trajectory, of this model as far as is known (a checkpoint does not say)."""
         return self._times is not None and (self._model is None or self._model() is problem.model)
 
-    def covers(self, problem: Problem) -> bool:
-        """Whether the last run went over the intervals of a problem, of the same batch."""
-        if not self._of(problem):
-            return False
-        wanted = _moments(problem)
-        inside = torch.isin(wanted[[0, -1]], self._times).all()
-        return bool(inside) and self._states[0].shape[2:] == problem.batch
-
     def keep(self, problem: Problem, march: March) -> None:
         """Remember a finished march."""
         steps, self._model = march.steps(), ref(problem.model)
