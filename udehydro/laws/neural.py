@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from udehydro.errors import StructureError
+from udehydro.laws import linearised
 from udehydro.laws.smooth import limiter
 from udehydro.structure import FORMULA, SOURCE
 
@@ -146,14 +147,18 @@ class Perceptron(nn.Module):
         y = self._layers(first.reshape(self.members, -1, x.shape[-1]))
         return y.reshape(*first.shape[:-1], y.shape[-1]).movedim(0, -3)
 
-    def _layers(self, x: Tensor) -> Tensor:
-        last = len(self.weights) - 1
+    def layers(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Weights (in, out) and biases (1, out) as they act, layer by layer; with members (M, in, out), (M, 1, out)."""
         for i, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             if self.monotone:
                 w = w.abs() if i else torch.where(self.signs == 0, w, self.signs * w.abs())
-            x = x @ w + (b if self.members is not None else b[0])
-            if i < last:
+            yield w, b
+
+    def _layers(self, x: Tensor) -> Tensor:
+        for i, (w, b) in enumerate(self.layers()):
+            if i:
                 x = torch.tanh(x)
+            x = x @ w + (b if self.members is not None else b[0])
         return x
 
 
@@ -191,10 +196,12 @@ class _Network(nn.Module):
                 value = [v.reshape(-1, 1) if members else v[0] for v in value]
             self.centre[..., i], self.spread[..., i] = value[0], value[1]
 
-    def latent(self, *values: Tensor) -> Tensor:
-        """Network output of shape (*common, outputs)."""
+    def latent(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Network outputs (*common), one by one."""
+        if linearised.active():
+            return linearised.evaluate(self.net, self.centre, self.spread, values)
         x = torch.stack(torch.broadcast_tensors(*values), dim=-1)
-        return self.net((x - self.centre) / self.spread)
+        return self.net((x - self.centre) / self.spread).unbind(-1)
 
 
 class NeuralLaw(_Network):
@@ -237,7 +244,7 @@ class NeuralLaw(_Network):
 
     def forward(self, *values: Tensor | None) -> Tensor:
         n = len(self.inputs)
-        g = self.latent(*values[:n]).squeeze(-1)
+        (g,) = self.latent(*values[:n])
         rate = self.output(g, *values[n : n + len(self.output.reads)])
         return rate if self.tau is None else _limited(rate, values[-1], self.tau)
 
@@ -255,7 +262,7 @@ class SharedNetwork(_Network):
         self.reads = self.inputs
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        return self.latent(*values).unbind(-1)
+        return self.latent(*values)
 
 
 class Head:

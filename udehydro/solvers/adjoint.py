@@ -22,6 +22,7 @@ from torch.autograd import forward_ad
 
 from udehydro.balance import Balance
 from udehydro.errors import SolverError
+from udehydro.laws.linearised import linearised
 from udehydro.solvers import chain, newton
 from udehydro.solvers.march import March, Steps, chunks
 from udehydro.solvers.problem import Point, Problem, SolverReport
@@ -101,7 +102,7 @@ def _pull_chunk(problem, tableau: Tableau, steps: Steps, external, v, after, gra
     """Adjoint of some steps; returns lambda at their ends and what their start receives."""
     model, h = problem.model, steps.h
     stages = stage_states(model, tableau, problem.at(steps.interval), steps)
-    with torch.enable_grad():
+    with torch.enable_grad(), linearised(weights=True):
         point, inputs = gradients.open(steps)
         leaves = [[store.detach().requires_grad_() for store in y] for y in stages]
         fluxes = [model.fluxes(y, *point) for y in leaves]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from udehydro.balance import Balance
+from udehydro.laws.linearised import linearised
 from udehydro.solvers import chain
 from udehydro.solvers.problem import Point
 
@@ -34,7 +35,7 @@ def tendency(model: Balance, fluxes: Tensor) -> Tensor:
 
 def rates_and_jacobian(model: Balance, point: Point, state: Tensor) -> tuple[Tensor, Tensor]:
     """Tendency (S, *points) and its Jacobian (S, S, *points), [i, j] = d f_i / d y_j, without a graph."""
-    with torch.enable_grad():
+    with torch.enable_grad(), linearised(weights=False):
         stores = [y.detach().requires_grad_() for y in state]
         f = model.tendency(model.fluxes(stores, *point))
         jacobian = rows(model, f, stores)
@@ -51,10 +52,11 @@ def rows(model: Balance, f: Sequence[Tensor], stores: Sequence[Tensor], retain_g
     groups = [g for g in groups if any(f[i].requires_grad and any(model.dependence[i]) for i in g)]
     jacobian = like.detach().new_zeros(n, n, *like.shape)
     for number, group in enumerate(groups):
-        total = sum(f[i].sum() for i in group if f[i].requires_grad)
+        own = [f[i] for i in group if f[i].requires_grad]
         seen = [j for j in range(n) if any(model.dependence[i][j] for i in group)]
         keep = retain_graph or number + 1 < len(groups)
-        columns = torch.autograd.grad(total, [stores[j] for j in seen], retain_graph=keep, allow_unused=True)
+        ones = [torch.ones_like(r) for r in own]
+        columns = torch.autograd.grad(own, [stores[j] for j in seen], ones, retain_graph=keep, allow_unused=True)
         for j, column in zip(seen, columns, strict=True):
             if column is not None:
                 row = next(i for i in group if model.dependence[i][j])
