@@ -26,6 +26,7 @@ from udehydro.laws.linearised import linearised
 from udehydro.solvers import chain, newton
 from udehydro.solvers.march import March, Steps, chunks
 from udehydro.solvers.problem import Point, Problem, SolverReport
+from udehydro.solvers.step import along_slopes
 from udehydro.solvers.tableau import Tableau
 
 
@@ -51,11 +52,10 @@ class _Adjoint(torch.autograd.Function):
     def backward(ctx, g_storage, g_volume):
         problem, tableau, march, report = ctx.run
         inputs = ctx.saved_tensors  # raises where one was changed in place since
-        g_storage = torch.zeros_like(march.storage) if g_storage is None else g_storage
-        g_volume = torch.zeros_like(march.volume) if g_volume is None else g_volume
         with torch.no_grad():
-            report.adjoint, gradients = pull(problem, tableau, march, g_storage.detach(), g_volume.detach())
-        gradients = first_order([report.adjoint[0].clone(), *gradients], (*inputs, g_storage, g_volume))
+            report.adjoint, gradients = march.pull(problem, tableau, g_storage, g_volume)
+        asked = [g for g in (g_storage, g_volume) if g is not None]
+        gradients = first_order([report.adjoint[0].clone(), *gradients], (*inputs, *asked))
         return None, None, None, None, *gradients
 
 
@@ -78,14 +78,16 @@ class _FirstOrder(torch.autograd.Function):
 
 
 def pull(
-    problem: Problem, tableau: Tableau, march: March, g_storage: Tensor, g_volume: Tensor
+    problem: Problem, tableau: Tableau, march: March, g_storage: Tensor | None, g_volume: Tensor | None
 ) -> tuple[Tensor, list[Tensor]]:
-    """Carry derivatives by storages and volumes back through a march.
+    """Carry derivatives by storages (T + 1, *batch, S) and volumes (T, *batch, F) back through a march; None for zeros.
 
     Returns lambda (T + 1, *batch, S), the total derivative by the storage at every edge, and the derivative by every
     leaf of the problem.
     """
     steps, gradients = march.steps(), _Gradients(problem)
+    g_storage = torch.zeros_like(march.storage) if g_storage is None else g_storage.detach()
+    g_volume = torch.zeros_like(march.volume) if g_volume is None else g_volume.detach()
     g_edges, g_volume = g_storage.movedim(-1, 0), g_volume.movedim(-1, 0)
     after, adjoint = torch.zeros_like(g_edges[:, -1]), torch.zeros_like(g_edges)
     for part in chunks(problem, len(steps.interval), reverse=True):
@@ -142,13 +144,10 @@ def stage_states(model: Balance, tableau: Tableau, point: Point, steps: Steps) -
     if steps.solved:
         return steps.solved
     states, slopes = [], []
-    for i, row in enumerate(tableau.a):
-        state = steps.y
-        for weight, slope in zip(row[:i], slopes, strict=True):
-            if weight:
-                state = state + (steps.h * weight) * slope
+    for row in tableau.a:
+        state = along_slopes(steps.y, steps.h, row, slopes)
         states.append(state)
-        if i + 1 < tableau.stages:
+        if len(states) < tableau.stages:
             slopes.append(newton.tendency(model, newton.rates(model, point, state)))
     return tuple(states)
 

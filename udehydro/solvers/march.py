@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from udehydro.solvers.problem import Problem, SolverReport
+from udehydro.solvers.problem import Problem
 from udehydro.solvers.tableau import Tableau
 
 POINTS = 4096
@@ -83,13 +83,13 @@ class March:
         """Volumes (T, *batch, F)."""
         return self._volumes.movedim(0, -1)
 
-    def attach(
-        self, problem: Problem, tableau: Tableau, storage0: Tensor, report: SolverReport
-    ) -> tuple[Tensor, Tensor]:
-        """Storages and volumes with the exact discrete adjoint attached (first derivatives only)."""
-        from udehydro.solvers.adjoint import attach  # it reads marches, so it cannot be imported the other way
+    def pull(
+        self, problem: Problem, tableau: Tableau, g_storage: Tensor | None, g_volume: Tensor | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Carry derivatives by storages and volumes back: see :func:`udehydro.solvers.adjoint.pull`."""
+        from udehydro.solvers.adjoint import pull  # it reads marches, so it cannot be imported the other way
 
-        return attach(problem, tableau, self, storage0, report)
+        return pull(problem, tableau, self, g_storage, g_volume)
 
     def steps(self) -> Steps:
         """All steps, stacked once and kept."""

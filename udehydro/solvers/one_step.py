@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from udehydro.errors import ConfigError, SolverError
-from udehydro.solvers import newton, tape
+from udehydro.solvers import adjoint, newton, tape
 from udehydro.solvers.march import March, Steps, chunks
 from udehydro.solvers.problem import Problem, SolverReport
 from udehydro.solvers.step import path
@@ -85,7 +85,7 @@ class OneStep:
             return march.storage, march.volume, report
         if self.gradient == "adjoint":
             problem.check_reach()
-            return *march.attach(problem, self.tableau, storage0, report), report
+            return *adjoint.attach(problem, self.tableau, march, storage0, report), report
         return *tape.replay(problem, self.tableau, march, storage0, self.checkpoint), report
 
     def run(self, problem: Problem, storage0: Tensor, report: SolverReport) -> March:

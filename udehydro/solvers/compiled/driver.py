@@ -17,7 +17,6 @@ from torch import Tensor
 from udehydro.balance import Balance
 from udehydro.errors import ConfigError
 from udehydro.laws.neural import Perceptron
-from udehydro.solvers.adjoint import first_order
 from udehydro.solvers.compiled import module
 from udehydro.solvers.march import March, Steps
 from udehydro.solvers.one_step import Cuts, OneStep
@@ -123,12 +122,39 @@ class _Record(March):
     stages: np.ndarray
     inputs: tuple
 
-    def attach(
-        self, problem: Problem, tableau: Tableau, storage0: Tensor, report: SolverReport
-    ) -> tuple[Tensor, Tensor]:
+    def pull(
+        self, problem: Problem, tableau: Tableau, g_storage: Tensor | None, g_volume: Tensor | None
+    ) -> tuple[Tensor, list[Tensor]]:
         if has_networks(problem):  # matrix products of many steps at once are faster
-            return super().attach(problem, tableau, storage0, report)
-        return _Adjoint.apply(problem, tableau, self, report, storage0, *problem.leaves())
+            return super().pull(problem, tableau, g_storage, g_volume)
+        program, model = compiled(problem), problem.model
+        intervals, basins = self.pieces.shape
+        a, b = (np.array(c, dtype=float) for c in (tableau.a, tableau.b))
+        forcing, theta, moving = self.inputs
+        wanted = _padded(f.requires_grad for f in problem.forcing)
+        adjoint = _cotangent(g_storage, self.storage).copy()
+        g_forcing = np.zeros((max(1, int(wanted.sum())), intervals, basins))
+        g_theta = tuple(np.zeros_like(t) for t in theta)
+        weights = module.flat_weights(model)
+        g_weights = [np.zeros(len(weights)) for _ in range(torch.get_num_threads())]
+        _share(
+            basins, program.LANES, program.reverse, a, b, forcing, theta, moving, wanted, weights,
+            problem.days.double().numpy(), self.pieces, self.first, self.stages, _cotangent(g_volume, self.volume),
+            adjoint, g_forcing, g_theta, own=g_weights,
+        )  # fmt: skip
+        gradients = [torch.from_numpy(g).reshape(intervals, *problem.batch) for g in g_forcing[: int(wanted.sum())]]
+        for value, varies, g in zip(problem.theta, problem.varying, g_theta, strict=False):
+            if value.requires_grad:
+                g = torch.from_numpy(g).reshape(intervals if varies else 1, *problem.batch)
+                gradients.append(g if varies else _reduced(g[0], value.shape))
+        position, g_weights = 0, sum(g_weights)
+        for weight in model.parameters():
+            if weight.requires_grad:
+                part = g_weights[position : position + weight.numel()]
+                gradients.append(torch.from_numpy(part).reshape(weight.shape))
+            position += weight.numel()
+        dtype = problem.days.dtype
+        return torch.from_numpy(adjoint).reshape(self.storage.shape).to(dtype), [g.to(dtype) for g in gradients]
 
 
 class _Run:
@@ -207,53 +233,6 @@ class _Run:
         pieces = torch.from_numpy(self.pieces)[self.interval]
         h = torch.where(number[:, None] < pieces, days[self.interval][:, None] / pieces, 0.0)
         return h.reshape(-1, *self.problem.batch).to(days.dtype)
-
-
-class _Adjoint(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, problem, tableau, march, report, storage0, *leaves):
-        ctx.run = problem, tableau, march, report
-        ctx.save_for_backward(storage0, *leaves)
-        ctx.set_materialize_grads(False)
-        return march.storage, march.volume
-
-    @staticmethod
-    def backward(ctx, g_storage, g_volume):
-        problem, tableau, march, report = ctx.run
-        inputs = ctx.saved_tensors  # raises where one was changed in place since
-        program, model = compiled(problem), problem.model
-        intervals, basins = march.pieces.shape
-        a, b = (np.array(c, dtype=float) for c in (tableau.a, tableau.b))
-        forcing, theta, moving = march.inputs
-        wanted = _padded(f.requires_grad for f in problem.forcing)
-        adjoint = _cotangent(g_storage, march.storage).copy()
-        g_forcing = np.zeros((max(1, int(wanted.sum())), intervals, basins))
-        g_theta = tuple(np.zeros_like(t) for t in theta)
-        weights = module.flat_weights(model)
-        g_weights = [np.zeros(len(weights)) for _ in range(torch.get_num_threads())]
-        _share(
-            basins, program.LANES, program.reverse, a, b, forcing, theta, moving, wanted, weights,
-            problem.days.double().numpy(), march.pieces, march.first, march.stages,
-            _cotangent(g_volume, march.volume), adjoint, g_forcing, g_theta,
-            own=g_weights,
-        )  # fmt: skip
-        g_weights = sum(g_weights)
-        dtype = problem.days.dtype
-        report.adjoint = torch.from_numpy(adjoint).reshape(march.storage.shape).to(dtype)
-        gradients = [torch.from_numpy(g).reshape(intervals, *problem.batch) for g in g_forcing[: int(wanted.sum())]]
-        for value, varies, g in zip(problem.theta, problem.varying, g_theta, strict=False):
-            if value.requires_grad:
-                g = torch.from_numpy(g).reshape(intervals if varies else 1, *problem.batch)
-                gradients.append(g if varies else _reduced(g[0], value.shape))
-        position = 0
-        for weight in model.parameters():
-            if weight.requires_grad:
-                part = g_weights[position : position + weight.numel()]
-                gradients.append(torch.from_numpy(part).reshape(weight.shape))
-            position += weight.numel()
-        gradients = [report.adjoint[0].clone(), *(g.to(dtype) for g in gradients)]
-        asked = [g for g in (g_storage, g_volume) if g is not None]
-        return None, None, None, None, *first_order(gradients, (*inputs, *asked))
 
 
 def _share(basins: int, lanes: int, loop, *arguments, own: Sequence = ()) -> list:
