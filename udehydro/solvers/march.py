@@ -12,7 +12,7 @@ from torch import Tensor
 from udehydro.solvers.problem import Problem
 from udehydro.solvers.tableau import Tableau
 
-POINTS = 4096
+POINTS = 8192
 """Step-and-batch points linearised at once: what stays in the cache of a CPU core with a network."""
 POINTS_ACCELERATOR = 1 << 20
 
