@@ -675,6 +675,30 @@ class TestWhatTracingCannotSee:
             a, b = (simulate(model, weather(9), storage0={"storage": 9.0}, solver=s) for s in solvers)
             assert (a.storage - b.storage).abs().max().item() <= 1e-9
 
+    @pytest.mark.parametrize("where", ["tensor", "private", "closure", "callable"])
+    def test_settings_kept_elsewhere_may_change(self, where):
+        """Of no nn.Module, under a private name, as a plain tensor."""
+
+        class Share(torch.nn.Module):
+            reads = ("storage",)
+
+            def forward(self, storage):
+                return (self.share if where == "tensor" else self._share) * storage
+
+        class Call:
+            reads = ("storage",)
+
+            def __call__(self, storage):
+                return self.share * storage
+
+        held = 0.1
+        law = Call() if where == "callable" else (lambda storage: held * storage) if where == "closure" else Share()
+        model = Balance(linear, outflow=law)
+        for share in (0.1, 0.5):
+            held = law.share = law._share = torch.tensor(share) if where == "tensor" else share
+            a, b = (simulate(model, weather(9), storage0={"storage": 9.0}, solver=s) for s in (Compiled(), Stepping()))
+            assert far(a, b) <= 1e-9
+
     @pytest.mark.parametrize("driver", [AllAtOnce, Compiled])
     def test_parameters_changed_before_the_backward_pass(self, driver):
         k = torch.tensor([0.3, 0.3], requires_grad=True)
@@ -715,6 +739,35 @@ class TestLawsCompiled:
             if case.neural:
                 shake(model, 7)
                 assert compiled(pose(model, record)) is program
+
+    @pytest.mark.parametrize("part", ["rows", "reshaped", "made"])
+    def test_a_part_of_a_matrix(self, part):
+        """Only whole matrices of weights have a transposed copy."""
+
+        class Law(torch.nn.Module):
+            reads = ("storage",)
+
+            def __init__(self):
+                super().__init__()
+                values = torch.linspace(-1.0, 1.0, 12, dtype=torch.float64).reshape(4, 3)
+                self.matrix = torch.nn.Parameter(values)
+
+            def forward(self, storage):
+                columns = [0.01 * storage, torch.ones_like(storage), torch.zeros_like(storage), 0.1 * storage]
+                if part == "made":
+                    return torch.minimum(storage, F.softplus((torch.stack(columns, -1) @ self.matrix).sum(-1)))
+                matrix = self.matrix[:2] if part == "rows" else self.matrix.reshape(2, 6)
+                x = torch.stack([0.01 * storage, 0.1 * storage], -1)
+                return torch.minimum(storage, F.softplus(torch.tanh(x @ matrix).sum(-1)))
+
+        model = Balance(linear, outflow=Law())
+        runs = [
+            simulate(model, weather(9, 5), storage0={"storage": 9.0}, solver=s)
+            for s in (Compiled(tolerance=TIGHT), Stepping(tolerance=TIGHT, gradient="tape"))
+        ]
+        assert far(*runs) <= 1e-9
+        a, b = (torch.autograd.grad(score(run), model.laws["outflow"].matrix)[0] for run in runs)
+        assert (a - b).abs().max().item() <= 1e-10 * b.abs().max().item()
 
     def test_single_precision(self):
         """Computed in double, returned in single: nearer to the double result than stepping in single."""
@@ -914,6 +967,7 @@ OPERATIONS = {
     "where": lambda a, b: torch.where(a > b, a, b * b),
     "where with constants": lambda a, b: torch.where(a <= 0.0, 0.0, torch.where(a <= 0.0, 1.0, a) ** b),
     "lt, ge, eq, ne": lambda a, b: (a < b) * a + (a >= b) * b + (a == b) * 3.0 + (a != b) * 5.0,
+    "sum of masks": lambda a, b: ((a > 0) + (b > 0)) * a,
     "and, or, not": lambda a, b: torch.where((a > 0) & ~(b > 0) | (a == b), a, b),
     "logical": lambda a, b: torch.where(torch.logical_or(a > 0, torch.logical_not(b > 0)), a, b),
     "masked_fill": lambda a, b: a.masked_fill(b > 0, 7.0),
@@ -943,6 +997,7 @@ VALUES = (
     800.0,
     -800.0,
     1e-300,
+    1e-310,
     math.inf,
     -math.inf,
     math.nan,

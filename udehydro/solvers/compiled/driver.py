@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field
 from functools import lru_cache
@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from udehydro.balance import Balance
 from udehydro.errors import ConfigError
@@ -95,13 +95,25 @@ def _key(problem: Problem) -> tuple:
     weights are trained, and settings of the laws."""
     lanes = LANES if math.prod(problem.batch) >= FEW else 1
     trained = tuple(p.requires_grad for p in problem.model.parameters())
-    settings = tuple(
-        (name, key, repr(value))
-        for name, law in problem.model.laws.named_modules()
-        for key, value in sorted(vars(law).items())
-        if not key.startswith("_") and not isinstance(value, Tensor)
-    )
-    return lanes, trained, settings
+    structure = problem.model.structure
+    laws = [item.law for item in (*structure.quantities, *structure.fluxes)]
+    parts = [part for law in laws for part in (law.modules() if isinstance(law, nn.Module) else [law])]
+    return lanes, trained, tuple(setting for part in parts for setting in _settings(part))
+
+
+_OF_MODULES = frozenset(vars(nn.Module()))
+
+
+def _settings(part: Callable) -> Iterator[tuple[str, str]]:
+    """Attributes of a law, and what a function closes over."""
+    held = {name: value for name, value in getattr(part, "__dict__", {}).items() if name not in _OF_MODULES}
+    closure = getattr(part, "__closure__", None) or ()
+    held |= {f"closure {i}": cell.cell_contents for i, cell in enumerate(closure)}
+    for name, value in sorted(held.items()):
+        if not isinstance(value, Tensor):
+            yield name, repr(value)
+        elif value.numel() == 1:
+            yield name, repr(value.item())
 
 
 def has_networks(problem: Problem) -> bool:
@@ -136,7 +148,8 @@ class _Record(March):
         g_forcing = np.zeros((max(1, int(wanted.sum())), intervals, basins))
         g_theta = tuple(np.zeros_like(t) for t in theta)
         weights = module.flat_weights(model)
-        g_weights = [np.zeros(len(weights)) for _ in range(torch.get_num_threads())]
+        threads = _threads(basins, program.LANES)
+        g_weights = [np.zeros(len(weights)) for _ in range(threads)]
         _share(
             basins, program.LANES, program.reverse, a, b, forcing, theta, moving, wanted, weights,
             problem.days.double().numpy(), self.pieces, self.first, self.stages, _cotangent(g_volume, self.volume),
@@ -235,13 +248,17 @@ class _Run:
         return h.reshape(-1, *self.problem.batch).to(days.dtype)
 
 
+def _threads(basins: int, lanes: int) -> int:
+    """As many threads as PyTorch uses, but no more than tiles."""
+    return min(torch.get_num_threads(), -(-basins // lanes))
+
+
 def _share(basins: int, lanes: int, loop, *arguments, own: Sequence = ()) -> list:
-    """Run a loop over tiles of basins on as many threads as PyTorch uses; what is returned comes in order.
+    """Run a loop over tiles of basins on several threads; what is returned comes in order.
 
     ``own`` has one more argument for every thread.
     """
-    tiles = -(-basins // lanes)
-    threads = min(torch.get_num_threads(), tiles)
+    tiles, threads = -(-basins // lanes), len(own) or _threads(basins, lanes)
     ends = [tiles * i // threads for i in range(threads + 1)]
 
     def part(i: int):

@@ -246,8 +246,13 @@ def take_step(z, w, a, b, guesses, records, step, base, width, warm, recorded, a
             for e in range(LANES):
                 z[HA * LANES + e] = z[H * LANES + e] * a[stage, stage]
             if warm:
+                # the last run's stage, moved by as much as its step began elsewhere
                 for i in range(STORES):
                     load(z, Y + i, guesses[stage, i, step], base, width)
+                    if step > 0:
+                        load(z, FACTOR, guesses[n_stages - 1, i, step - 1], base, width)
+                        for e in range(LANES):
+                            z[(Y + i) * LANES + e] += z[(START + i) * LANES + e] - z[FACTOR * LANES + e]
             for block in range(len(WIDTH)):
                 evaluations += solve_block(block, z, w, absolute, floor)
         rates(z, w)

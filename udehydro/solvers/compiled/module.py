@@ -51,15 +51,16 @@ def flat_weights(model: Balance) -> np.ndarray:
     return np.concatenate([*(w.reshape(-1).numpy() for w in parts), np.zeros(1)])
 
 
-def _offsets(model: Balance) -> tuple[dict[int, tuple[int, Tensor]], dict[int, int]]:
-    """Where :func:`flat_weights` puts tensors, by identity, and the transposed copies, by the offset of the first."""
+def _offsets(model: Balance) -> tuple[dict[int, tuple[int, Tensor]], dict[int, tuple[int, tuple[int, ...]]]]:
+    """Where :func:`flat_weights` puts tensors, by identity, and where the transposed copies of matrices of some shape,
+    by the offset of the first."""
     offsets, copies, position = {}, {}, 0
     for weight in weights_of(model):
         offsets[id(weight)] = (position, weight)
         position += weight.numel()
     for offset, weight in offsets.values():
         if weight.ndim == 2:
-            copies[offset] = position
+            copies[offset] = position, tuple(weight.shape)
             position += weight.numel()
     return offsets, copies
 
@@ -80,8 +81,16 @@ def build(model: Balance, lanes: int) -> ModuleType:
     n, blocks = trace.shapes(model), newton.strongly_connected(model.dependence)
     places = Places(n, max(len(b) for b in blocks))
     trained = [p for p in model.parameters() if p.requires_grad]
-    writers = [source.Writer(trace.tendency_and_jacobian(model, b), offsets, copies) for b in blocks]
-    flows, adjoint = (source.Writer(t, offsets, copies) for t in (trace.rates(model), trace.linearised(model, trained)))
+    traced = [*(trace.tendency_and_jacobian(model, b) for b in blocks), trace.rates(model)]
+    try:
+        *writers, flows, adjoint = (
+            source.Writer(t, offsets, copies) for t in (*traced, trace.linearised(model, trained))
+        )
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StructureError(
+            f"The laws of '{model.structure.name}' use an operation in a way the compiled driver does not know "
+            f"({type(error).__name__}: {error}): use AllAtOnce or Stepping."
+        ) from error
     places.workspace = max(w.workspace for w in (*writers, flows, adjoint))
     places.lanes = 1 if places.workspace else lanes
     text = [writer for number, block in enumerate(blocks) for writer in _block(writers[number], block, number, places)]

@@ -118,10 +118,11 @@ class Line(NamedTuple):
 class Writer:
     """Turns one traced graph into statements; remembers of each which inputs it depends on.
 
-    ``weights`` are offsets in ``w`` by the identity of a tensor, ``copies`` those of transposed copies by offset.
+    ``weights`` are offsets in ``w`` by the identity of a tensor, ``copies`` those of transposed copies, and
+    the shapes they are of, by offset.
     """
 
-    def __init__(self, traced: Traced, weights: dict[int, tuple[int, Tensor]], copies: dict[int, int]):
+    def __init__(self, traced: Traced, weights: dict[int, tuple[int, Tensor]], copies: dict[int, tuple]):
         self.lines: list[Line] = []
         self.workspace = 0
         self._values: dict[object, object] = {}
@@ -196,7 +197,7 @@ class Writer:
         if name in _UNARY:
             return self._pointwise(_UNARY[name], args[:1], shape)
         if name in ("add", "sub", "rsub"):
-            return self._sum(name, args, node.kwargs, shape)
+            return self._sum(name, args, node.kwargs, shape, node.meta["val"].dtype == torch.bool)
         if name == "pow" and (text := _whole_power(args[1])):
             return self._pointwise(text, args[:1], shape)
         if name in _BINARY:
@@ -204,9 +205,9 @@ class Writer:
         if name in _TERNARY:
             return self._pointwise(_TERNARY[name], args[:3], shape)
         if name in _MADE:
-            return View(repr(_MADE[name]), ())
+            return View(repr(_MADE[name]), shape)
         if name in ("full_like", "full", "scalar_tensor", "new_full"):
-            return self._given(args[0] if name == "scalar_tensor" else node.args[-1])
+            return self._given(args[0] if name == "scalar_tensor" else node.args[-1]).seen(shape)
         if name == "square":
             return self._pointwise("{0} * {0}", args, shape)
         if name == "clamp":
@@ -241,13 +242,15 @@ class Writer:
         if name in ("copy", "fill"):
             result = args[1]
         elif name == "zero":
-            result = View("0.0", ())
+            result = View("0.0", tuple(value.shape))
         else:
             result = self._operation(name, args, tuple(value.shape), node)
         self._values[target] = result
         return result
 
-    def _sum(self, name: str, args: list, kwargs: dict, shape) -> View:
+    def _sum(self, name: str, args: list, kwargs: dict, shape, logical: bool) -> View:
+        if logical:
+            return self._pointwise("({0} or {1})", args[:2], shape)
         alpha = kwargs.get("alpha", _scalars(args[2:], (1,))[0])
         scale = "" if alpha == 1 else f"{_literal(alpha)} * "
         if name == "rsub":
@@ -292,10 +295,10 @@ class Writer:
 
     def _turned(self, matrix: View) -> View:
         """The copy of a matrix of weights whose columns lie along memory, where there is one."""
-        offset = self._copies.get(matrix.offset) if matrix.buffer == "w" else None
-        if offset is None or matrix.strides != _contiguous(matrix.shape):
+        offset, shape = self._copies.get(matrix.offset, (0, ())) if matrix.buffer == "w" else (0, ())
+        if matrix.shape != shape or matrix.strides != _contiguous(shape):  # a part of it, say
             return matrix
-        return matrix.seen(matrix.shape, (1, matrix.shape[0]), offset - matrix.offset)
+        return matrix.seen(shape, (1, shape[0]), offset - matrix.offset)
 
     def _reduced(self, args: list, shape) -> View:
         value = args[0]
