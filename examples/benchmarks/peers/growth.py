@@ -49,9 +49,10 @@ def run(quick: bool) -> tuple[str, object]:
     for name in FIELD:
         found["years"][name] = _line(script, name, True, [{"basins": 1, "years": y} for y in years])
         found["basins"][name] = _line(script, name, False, [{"basins": b, "years": length} for b in basins])
-    text = f"""Value and gradient, each point in a fresh process: median of {REPEATS} calls after compiling (one, where it
-takes more than {ONCE:.0f} s), and the peak of resident memory during the first of them beyond what was there before
-it. Records and basins are repeated where there are fewer. A contestant that took more than {LONGEST:.0f} s at a point is not asked for the next.
+    text = f"""Value and gradient, each point in a fresh process: median of {REPEATS} calls after compiling (one,
+where it takes more than {ONCE:.0f} s), and the peak of resident memory during the first of them beyond what was there
+before it. Records and basins are repeated where there are fewer. A contestant that took more than {LONGEST:.0f} s at a
+point is not asked for the next.
 
 One basin with two networks, by years:
 

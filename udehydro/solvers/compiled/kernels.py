@@ -146,8 +146,9 @@ def solve_block(block, z, w, absolute, floor):
     n, begin = WIDTH[block], BEGIN[block]
     prologue(block, z, w)
     evaluate(block, z, w, absolute, floor)
-    running = 0.0
+    running = evaluations = 0.0
     for e in range(LANES):
+        evaluations += z[LIVE * LANES + e]
         z[SIZE * LANES + e] = z[TRIAL * LANES + e]
         z[DAMPING * LANES + e] = 1.0
         pivot = z[PIVOT * LANES + e] if z[LIVE * LANES + e] > 0.0 else np.inf
@@ -157,7 +158,7 @@ def solve_block(block, z, w, absolute, floor):
     for p in range(n):
         for e in range(LANES):
             z[(DX + p) * LANES + e] = z[(NEW + p) * LANES + e]
-    evaluations, tries = 1.0, 1
+    tries = 1
     while running > 0.0 and tries <= ITERATIONS:
         for p in range(n):
             i = MEMBERS[begin + p]
@@ -168,7 +169,7 @@ def solve_block(block, z, w, absolute, floor):
                 z[(Y + i) * LANES + e] = old - z[DAMPING * LANES + e] * z[(DX + p) * LANES + e] if run else y
         evaluate(block, z, w, absolute, floor)
         tries += 1
-        evaluations += running / LANES
+        evaluations += running
         running = 0.0
         for e in range(LANES):
             run, size, damping = z[RUN * LANES + e] > 0.0, z[TRIAL * LANES + e], z[DAMPING * LANES + e]
