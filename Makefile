@@ -82,12 +82,12 @@ $(VENV)/.demo: $(VENV)/.torch setup.cfg
 
 # Holds what the demo needs, too.
 $(VENV)/.dev: $(VENV)/.torch setup.cfg
-	$(INSTALL) -e ".[dev,demo,notebooks]"
+	$(INSTALL) -e ".[dev,demo,discovery,notebooks]"
 	@touch $@ $(VENV)/.demo
 
 # Hy2DL pins packages that the benchmarks do not need, some of them to older versions than ours.
 $(VENV)/.benchmark: $(VENV)/.dev setup.cfg
-	$(INSTALL) -e ".[dev,demo,notebooks,benchmark]"
+	$(INSTALL) -e ".[dev,demo,discovery,notebooks,benchmark]"
 	$(INSTALL) --no-deps hy2dl
 	@touch $@
 

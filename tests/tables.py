@@ -12,7 +12,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from udehydro import Balance, Forcing, Fraction, Multiplier, NeuralLaw, Positive, SolverError, simulate
+from udehydro import (
+    Balance,
+    Forcing,
+    FormulaLaw,
+    Fraction,
+    Multiplier,
+    NeuralLaw,
+    Positive,
+    Range,
+    SolverError,
+    simulate,
+)
 from udehydro.models import exphydro, exphydro_mended, gr4j, hbv, linear, m50, m100
 from udehydro.solvers import (
     BACKWARD_EULER,
@@ -240,8 +251,23 @@ LAWS = (
         _CAPACITY,
         neural=True,
     ),
+    Case(
+        "formulas: et, and discharge as a whole",
+        _swapped(
+            exphydro_mended,
+            et=lambda seed: FormulaLaw("pet*(1 - exp(-a*saturation(soil, smax)))", {"a": Range(0.1, 20.0, "1")}),
+            discharge=lambda seed: FormulaLaw(
+                "kq*smax*power(soil/smax, b) + excess(soil, smax)/tau",
+                {"kq": Range(0.001, 1.0, "1/d"), "b": Range(1.0, 6.0, "1")},
+            ),
+        ),
+        {**_THETA, "a": (3.0, 1.2), "kq": (0.02, 0.05), "b": (2.5, 1.0)},
+        _START,
+        _CAPACITY,
+    ),
 )
-"""Each output type of a neural law, with free, rising and falling inputs, on fluxes, groups and quantities."""
+"""Each output type of a neural law, with free, rising and falling inputs, and formulas, on fluxes, groups and
+quantities."""
 
 CASES = (*MODELS, *LAWS)
 

@@ -13,7 +13,18 @@ from udehydro.cli import app
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
 EXECUTED = ("README.md", "docs/concepts.md", "docs/extending.md", "docs/models.md")
-PACKAGES = ("", ".laws", ".models", ".parameters", ".solvers", ".training", ".data", ".experiment", ".plot")
+PACKAGES = (
+    "",
+    ".laws",
+    ".models",
+    ".parameters",
+    ".solvers",
+    ".training",
+    ".discovery",
+    ".data",
+    ".experiment",
+    ".plot",
+)
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")

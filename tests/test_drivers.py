@@ -32,6 +32,7 @@ from udehydro.models import exphydro, linear
 from udehydro.simulate import pose
 from udehydro.solvers import (
     BACKWARD_EULER,
+    EXPLICIT_EULER,
     HEUN,
     RK4,
     SDIRK2,
@@ -517,14 +518,19 @@ class TestForwardSensitivity:
 
     @pytest.mark.parametrize(
         "solver",
-        [Stepping(SDIRK2), Stepping(HEUN, substeps=8), AllAtOnce(TR_BDF2, substeps=2), Compiled(MIDPOINT)],
+        [
+            Stepping(SDIRK2),
+            Stepping(HEUN, substeps=8),
+            AllAtOnce(TR_BDF2, substeps=2),
+            Compiled(MIDPOINT),
+        ],
         ids=lambda s: f"{type(s).__name__}, {s.tableau.name}",
     )
     def test_central_differences(self, solver):
         """1e-6 of the largest response; parameters that act through the weather alone (tmin) and storages too."""
         solver = replace(solver, tolerance=TIGHT)
         found = forward_sensitivity(pose(MODEL, self.record, theta_of()), START, self.names, solver)
-        assert found.names == self.names
+        assert torch.allclose(found.run[0], run_exphydro(solver, self.record).storage, rtol=0, atol=1e-9)
         for i, name in enumerate(self.names):
             size = theta_of()[name].abs().max().item() if name in EXPHYDRO.theta else 10.0
             errors = []
@@ -536,12 +542,13 @@ class TestForwardSensitivity:
                     errors.append(gap.item())
             assert min(errors[0::2]) <= 1e-6 and min(errors[1::2]) <= 1e-6, (name, errors)
 
+    @pytest.mark.parametrize("driver", [Stepping, Compiled])
     @pytest.mark.parametrize("tableau", [*IMPLICIT, RK4], ids=name_of)
-    def test_it_pairs_with_the_adjoint(self, tableau):
+    def test_it_pairs_with_the_adjoint(self, tableau, driver):
         """<cotangent, sensitivity> is the adjoint's gradient, for parameters of every shape and for storages."""
         model = generated.balance(4, 4)
         given = generated.inputs(model, (2,), seed=4)
-        solver = Stepping(tableau, tolerance=TIGHT, substeps=1 if tableau.implicit else 10)
+        solver = driver(tableau, tolerance=TIGHT, substeps=1 if tableau.implicit else 10)
         run, gradients = solved(model, given, solver)
         run = replace(run, storage=run.storage.detach().requires_grad_(), volume=run.volume.detach().requires_grad_())
         g_storage, g_volume = torch.autograd.grad(score(run), [run.storage, run.volume])
@@ -565,8 +572,31 @@ class TestForwardSensitivity:
         assert torch.allclose(found.storage[2, :, 0, 0], factors)
 
     def test_an_unknown_name(self):
-        with pytest.raises(ConfigError, match="No parameter or store is called 'qmx'.*qmax"):
+        with pytest.raises(ConfigError, match="No parameter, store or flux is called 'qmx'.*qmax"):
             forward_sensitivity(pose(MODEL, RECORD), START, ("qmx",), AllAtOnce())
+
+    @pytest.mark.parametrize("lanes", [False, True], ids=["few basins", "many basins"])
+    @pytest.mark.parametrize("tableau", [SDIRK2, RK4], ids=name_of)
+    def test_every_element_its_own_directions(self, tableau, lanes):
+        """The compiled push, tile by tile and with own cuts, is that of PyTorch; only what was asked for comes back."""
+        basins = 11 if lanes else 2
+        model = Balance(exphydro)
+        record = weather(9, basins)
+        theta = {n: torch.linspace(0.9, 1.1, basins) * model.structure.parameters[n].default for n in theta_of()}
+        start = torch.tensor([[3.0, 300.0]]).expand(basins, 2).clone()
+        generator = torch.Generator().manual_seed(0)
+        count = len(model.parameter_names) + len(model.store_names)
+        moved = torch.randint(-1, count, (5, basins), generator=generator)
+        cuts = torch.randint(1, 4, (9, basins), generator=generator) * (1 if tableau.implicit else 8)
+        problem, results = pose(model, record, theta), []
+        for driver in (AllAtOnce if tableau.implicit else Stepping, Compiled):
+            solver = driver(tableau, substeps=cuts, tolerance=TIGHT)
+            results.append(forward_sensitivity(problem, start, moved, solver, stores=["soil"], fluxes=["et", "melt"]))
+        for part, shape in (("storage", (5, 10, basins, 1)), ("volume", (5, 9, basins, 2))):
+            a, b = (getattr(r, part) for r in results)
+            assert a.shape == shape
+            assert torch.allclose(a, b, rtol=1e-9, atol=1e-10)
+        assert (results[0].storage[moved.eq(-1)[:, None, :, None].expand(5, 10, basins, 1)] == 0).all()
 
 
 @pytest.mark.parametrize("solver", [*DRIVERS, Stepping(HEUN, substeps=8), AllAtOnce(MIDPOINT, substeps=2)],
@@ -805,9 +835,22 @@ class TestLawsCompiled:
         with pytest.raises(StructureError, match="member axis.*use AllAtOnce"):
             simulate(model, weather(3).with_members(2), storage0={"storage": 9.0}, solver=Compiled())
 
-    def test_explicit_tableaux_are_refused(self):
-        with pytest.raises(ConfigError, match="Compiled needs an implicit tableau, not 'Heun'; use Stepping"):
-            Compiled(HEUN)
+    @pytest.mark.parametrize("tableau", [EXPLICIT_EULER, HEUN, RK4], ids=name_of)
+    def test_explicit_tableaux(self, tableau):
+        """The numbers and gradients of Stepping; an unstable step is refused alike."""
+        results = []
+        for driver in (Stepping, Compiled):
+            start, theta = (
+                START.clone().requires_grad_(),
+                {n: v.clone().requires_grad_() for n, v in theta_of().items()},
+            )
+            run = simulate(MODEL, RECORD, theta=theta, storage0=start, solver=driver(tableau, substeps=8))
+            gradients = torch.autograd.grad(run.discharge.square().sum(), [start, *theta.values()], allow_unused=True)
+            results.append([run.storage, run.volume, *(g for g in gradients if g is not None)])
+        for a, b in zip(*results, strict=True):
+            assert torch.allclose(a, b, rtol=1e-9, atol=1e-11)
+        with pytest.raises(SolverError, match="unstable"):
+            run_exphydro(Compiled(tableau), RECORD, theta_of() | {"f": torch.tensor(0.3), "qmax": torch.tensor(200.0)})
 
 
 class TestLanes:

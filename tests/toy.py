@@ -1,10 +1,10 @@
-"""A small basin with a known truth, for the tests of figures, report and command line."""
+"""A small basin with a known truth, for the tests of figures, report and command line; a system without water."""
 
 from pathlib import Path
 
 import xarray as xr
 
-from udehydro import Balance
+from udehydro import Balance, Range, Structure, flux
 from udehydro.data import planted_truth, weather
 from udehydro.models import exphydro
 
@@ -37,3 +37,47 @@ def flags(data: Path, out: Path, **more: object) -> list[str]:
         flag = f"--{name.replace('_', '-')}"
         arguments += [flag] if value is True else [flag, str(value)]
     return arguments
+
+
+U0 = {"x": 0.44249296, "y": 4.6280594}
+"""Start of the benchmark of Rackauckas et al. (2020)."""
+
+
+@flux("outside", "x", signed=True)
+def growth(x, alpha):
+    """Known growth of the prey, alpha x."""
+    return alpha * x
+
+
+@flux("y", "outside", signed=True)
+def decay(y, delta):
+    """Known decay of the predator, delta y."""
+    return delta * y
+
+
+@flux("outside", "x", signed=True)
+def u_x(x, y, beta):
+    """What a network is to find: -beta x y."""
+    return -beta * x * y
+
+
+@flux("outside", "y", signed=True)
+def u_y(x, y, gamma):
+    """What a network is to find: gamma x y."""
+    return gamma * x * y
+
+
+lotka_volterra = Structure(
+    name="lotka_volterra",
+    stores={"x": "1", "y": "1"},
+    forcings={},
+    parameters={
+        "alpha": Range(0.1, 5.0, "1/d", default=1.3),
+        "beta": Range(0.1, 5.0, "1/d", default=0.9),
+        "gamma": Range(0.1, 5.0, "1/d", default=0.8),
+        "delta": Range(0.1, 5.0, "1/d", default=1.8),
+    },
+    fluxes=(growth, decay, u_x, u_y),
+    boundaries=("outside",),
+)
+"""Predator and prey, the classic test of universal differential equations; 31 samples of t in [0, 3]."""

@@ -3,7 +3,7 @@
 from udehydro.balance import Balance
 from udehydro.errors import ConfigError, DataError, SolverError, StructureError, UdehydroError
 from udehydro.forcing import Forcing
-from udehydro.laws import Fraction, Head, Multiplier, NeuralLaw, Positive, SharedNetwork
+from udehydro.laws import FormulaLaw, Fraction, Head, Multiplier, NeuralLaw, Positive, SharedNetwork, SmallNetwork
 from udehydro.parameters import Calibrated
 from udehydro.simulate import simulate, spin_up
 from udehydro.simulation import Simulation
@@ -34,6 +34,7 @@ __all__ = [
     "DataError",
     "Flux",
     "Forcing",
+    "FormulaLaw",
     "Fraction",
     "Head",
     "Multiplier",
@@ -42,6 +43,7 @@ __all__ = [
     "Quantity",
     "Range",
     "SharedNetwork",
+    "SmallNetwork",
     "Simulation",
     "SolverError",
     "Structure",

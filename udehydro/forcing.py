@@ -13,6 +13,8 @@ from udehydro.errors import DataError
 from udehydro.structure import suggest
 
 DAY = np.timedelta64(1, "D") / np.timedelta64(1, "ns")
+ORIGIN = np.datetime64("2000-01-01", "ns")
+"""Date of day 0 of a record whose edges are numbers of days."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,33 @@ class Forcing:
         return replace(self, values={n: v.to(device=device, dtype=dtype) for n, v in self.values.items()})
 
     @classmethod
+    def clock(
+        cls, time_edge=None, batch: Sequence[int] = (), *, days=None, members=(), basins=(), device=None, dtype=None
+    ) -> Forcing:
+        """A record without weather, for systems that read none; its one series is ``time`` [d].
+
+        Parameters
+        ----------
+        time_edge : (T + 1,) datetime64; ``time`` is then counted from the first edge.
+        batch : shape behind time: (), (basin,) or (member, basin).
+        days : (T + 1,) the edges as numbers of days instead, e.g. ``np.linspace(0, 3, 31)``; day 0 is the 1 January
+            2000 in messages and files, and where ``time`` is counted from.
+        members, basins : names along the batch, as in :class:`Forcing`.
+
+        Laws that read ``time`` see the middle of each interval, which makes what is held constant over it right to
+        second order.
+        """
+        if (time_edge is None) == (days is None):
+            raise DataError("A clock needs its edges either as dates (time_edge=) or as numbers of days (days=).")
+        edges = edges_of_days(days) if time_edge is None else np.asarray(time_edge, dtype="datetime64[ns]")
+        since = (edges - (ORIGIN if time_edge is None else edges[0])) / np.timedelta64(1, "ns") / DAY
+        middle = torch.as_tensor(0.5 * (since[:-1] + since[1:]), dtype=dtype or torch.float64, device=device)
+        if members and (len(batch) != 2 or len(members) != batch[0]):
+            raise DataError(f"{len(members)} member names for a batch of shape {tuple(batch)}: give (member, basin).")
+        series = middle.reshape(-1, *(1,) * len(batch)).expand(-1, *batch)
+        return cls({"time": series}, {"time": "d"}, edges, tuple(basins), tuple(str(m) for m in members))
+
+    @classmethod
     def from_dataset(cls, dataset, names: Sequence[str], *, device=None, dtype=None) -> Forcing:
         """Forcing from an xarray Dataset with dims (time, basin), as :func:`udehydro.data.read` returns it.
 
@@ -175,6 +204,25 @@ def date(moment: np.datetime64) -> str:
     """ISO date, with the hour where it is not midnight."""
     text = np.datetime_as_string(moment, unit="m")
     return text[:10] if text.endswith("T00:00") else text
+
+
+def edges_of_days(days) -> np.ndarray:
+    """Edges (T + 1,) from numbers of days since 1 January 2000, each rounded by itself, so that nothing adds up.
+
+    Numbers that mean whole seconds, as far as double precision tells, become those exactly: 0.1 d is 8640 s.
+
+    Raises
+    ------
+    DataError
+        For numbers that are not finite, or 90000 days and more from day 0.
+    """
+    moments = np.asarray(days, dtype="float64") * DAY
+    if moments.ndim != 1 or not (np.abs(moments) < 9e4 * DAY).all():
+        raise DataError("Edges in days must be a series of finite numbers between -90000 and 90000.")
+    seconds = np.round(moments / 1e9) * 1e9
+    slack = 0.5 + 4.0 * np.finfo("float64").eps * np.abs(moments)
+    moments = seconds if (np.abs(seconds - moments) <= slack).all() else np.round(moments)
+    return ORIGIN + moments.astype("int64").astype("timedelta64[ns]")
 
 
 def edges_of(time: np.ndarray) -> np.ndarray:

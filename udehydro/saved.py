@@ -1,4 +1,7 @@
-"""Models on disk: a readable ``model.json`` and, where there are networks, ``weights.safetensors``. No pickle."""
+"""Models on disk: a readable ``model.json`` and, where there are networks, ``weights.safetensors``. No pickle.
+
+Formulas are stored as text, which is read, not executed.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,17 @@ from torch import Tensor, nn
 
 import udehydro
 from udehydro.balance import Balance
-from udehydro.errors import DataError, StructureError
+from udehydro.errors import ConfigError, DataError, StructureError
 from udehydro.files import write_atomic, write_json_atomic
-from udehydro.laws import Fraction, Multiplier, NeuralLaw, Positive
+from udehydro.laws import FormulaLaw, Fraction, Multiplier, NeuralLaw, Positive, Signed, SmallNetwork
 from udehydro.laws.neural import Output
-from udehydro.structure import Structure, suggest
+from udehydro.structure import FORMULA, Flux, Law, Quantity, Range, Structure, reads, suggest
 
 FORMAT = 1
 MODEL, WEIGHTS = "model.json", "weights.safetensors"
 _BUILT = ("laws", "parameters", "initial_storage", "weights", "sha256", "format")
 _OUTPUTS: dict[str, type[Output]] = {c.__name__: c for c in (Positive, Fraction, Multiplier)}
+_SMALL_OUTPUTS = {**_OUTPUTS, "Signed": Signed}
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,14 @@ def save(
     Raises
     ------
     StructureError
-        For a model with a law that is neither a formula of its structure nor a `NeuralLaw`.
+        For a model with a law that is no formula of its structure, `NeuralLaw`, `SmallNetwork` or `FormulaLaw`.
     """
     folder = Path(folder)
     declared = model.structure.parameters
     content = {
         "format": FORMAT,
         "structure": model.structure.name,
-        "laws": {name: _spec(name, law) for name, law in model.laws.items()},
+        "laws": {item.name: _spec_of(item) for item in _installed(model)},
         "parameters": {n: {"value": float(v), "unit": declared[n].unit} for n, v in theta.items()},
         "initial_storage": None if storage0 is None else {n: float(v) for n, v in storage0.items()},
         **about,
@@ -102,6 +106,8 @@ def load(folder: str | Path, structures: Mapping[str, Structure]) -> Saved:
     ------
     DataError
         For files that are missing, damaged or of another format.
+    ConfigError
+        For a formula without sympy.
     """
     folder = Path(folder)
     content = _read(folder / MODEL)
@@ -112,9 +118,11 @@ def load(folder: str | Path, structures: Mapping[str, Structure]) -> Saved:
         theta = {n: float(p["value"]) for n, p in content["parameters"].items()}
         initial = content["initial_storage"]
         storage0 = None if initial is None else {n: float(v) for n, v in initial.items()}
-        model = Balance(structures[name], **{n: _law(spec) for n, spec in content["laws"].items()})
+        laws = content["laws"]
+        structure = structures[name].replace(**{n: _law(s["replaces"]) for n, s in laws.items() if "replaces" in s})
+        model = Balance(structure, **{n: _law(spec) for n, spec in laws.items()})
         _check_values(model, theta, storage0 or {})
-    except DataError:
+    except (DataError, ConfigError):
         raise
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise DataError(f"{folder / MODEL}: does not describe a model ({error!r}). Save it again.") from error
@@ -160,10 +168,32 @@ def _load_weights(folder: Path, model: Balance, sha256: str) -> None:
         raise DataError(f"{path}: does not fit the laws in {MODEL} ({error}).") from None
 
 
-def _spec(name: str, law: nn.Module) -> dict[str, object]:
+def _installed(model: Balance) -> list[Flux | Quantity]:
+    """Those with a law that is no formula of the structure, but was put in the place of one."""
+    items = (*model.structure.quantities, *model.structure.fluxes)
+    return [i for i in items if i.formula is not None or isinstance(i.law, nn.Module | FormulaLaw | SmallNetwork)]
+
+
+def _spec_of(item: Flux | Quantity) -> dict[str, object]:
+    """The law, with the formula under it where it reads that and it is not the structure's own, either."""
+    spec = _spec(item.name, item.law)
+    if FORMULA in reads(item.law) and isinstance(item.formula, FormulaLaw):
+        spec["replaces"] = _spec(item.name, item.formula)
+    return spec
+
+
+def _spec(name: str, law: Law) -> dict[str, object]:
     """What is needed to build a law again, its weights apart."""
+    if isinstance(law, FormulaLaw):
+        constants = {n: asdict(r) for n, r in law.constants.items()}
+        return {"kind": "formula", "expression": law.text, "constants": constants, "empirical": law.empirical}
+    if isinstance(law, SmallNetwork):
+        return _small_spec(law)
     if not isinstance(law, NeuralLaw):
-        raise StructureError(f"The law of '{name}', a {type(law).__name__}, cannot be saved: only NeuralLaw can.")
+        what = getattr(law, "__name__", type(law).__name__)
+        raise StructureError(
+            f"The law of '{name}', {what}, cannot be saved: only NeuralLaw, SmallNetwork and FormulaLaw can."
+        )
     signs = law.net.signs.flatten().tolist()
     return {
         "kind": "NeuralLaw",
@@ -176,13 +206,60 @@ def _spec(name: str, law: nn.Module) -> dict[str, object]:
     }
 
 
-def _law(spec: Mapping) -> NeuralLaw:
+def _small_spec(law: SmallNetwork) -> dict[str, object]:
+    """All but the weights, which are parameters."""
+    (limit,) = {r.high for r in law.constants.values()}
+    return {
+        "kind": "SmallNetwork",
+        "name": law.name,
+        "inputs": list(law.inputs),
+        "outputs": list(getattr(law, "outputs", ())),
+        "hidden": list(law.sizes[1:-1]),
+        "activation": law.activation,
+        "output": {"kind": type(law.output).__name__, **asdict(law.output)},
+        "scale": {n: list(pair) for n, pair in law.scale.items()},
+        "tau": law.tau,
+        "limit": limit,
+    }
+
+
+def _law(spec: Mapping) -> NeuralLaw | SmallNetwork | FormulaLaw:
+    kind = spec["kind"]
+    if kind == "formula":
+        return _formula(spec)
+    if kind == "SmallNetwork":
+        return _small_network(spec)
+    if kind != "NeuralLaw":
+        raise StructureError(f"a law of kind {kind!r}")
     options = {**spec["output"]}
     output = _OUTPUTS[options.pop("kind")](**options)
     given = {n: spec[n] for n in ("hidden", "increasing", "decreasing", "tau")}
     if given["tau"] is not None and not float(given["tau"]) > 0.0:
         raise StructureError(f"tau is {given['tau']!r}")
     return NeuralLaw(*spec["inputs"], output=output, **given)
+
+
+def _small_network(spec: Mapping) -> SmallNetwork:
+    options = {**spec["output"]}
+    output = _SMALL_OUTPUTS[options.pop("kind")](**options)
+    given = {n: spec[n] for n in ("name", "outputs", "hidden", "activation", "scale", "tau", "limit")}
+    for n in ("limit",) if given["tau"] is None else ("limit", "tau"):
+        if type(given[n]) not in (int, float) or not 0.0 < given[n] < math.inf:
+            raise StructureError(f"{n} is {given[n]!r}")
+    return SmallNetwork(*spec["inputs"], output=output, **given)
+
+
+def _formula(spec: Mapping) -> FormulaLaw:
+    text, empirical = spec["expression"], spec["empirical"]
+    constants = {n: Range(**r) for n, r in spec["constants"].items()}
+    numbers = [v for r in constants.values() for v in (r.low, r.high, r.default)]
+    texts = [text, *(r.unit for r in constants.values())]
+    flags = [empirical, *(r.fixed for r in constants.values())]
+    for values, kinds in ((numbers, (int, float)), (texts, (str,)), (flags, (bool,))):
+        for value in values:
+            if type(value) not in kinds:
+                raise StructureError(f"{value!r} in the formula {text!r}")
+    return FormulaLaw(text, constants, empirical)
 
 
 def _of_member(name: str, value: Tensor, member: int) -> Tensor:

@@ -41,7 +41,8 @@ def simulate(
     theta : parameters in physical units. Static values have at most ``len(batch)`` dimensions; time-varying ones
         exactly one more, leading T or 1. ``None`` takes the declared defaults.
     storage0 : initial storages [mm], a tensor (*batch, S) or a value per store; ``None`` repeats the first year
-        until storages change by less than 0.1 mm (at most 10 times), without gradient.
+        until storages change by less than 0.1 mm (at most 10 times), without gradient. A model that reads no weather
+        has no such year and needs them given.
     solver : ``Automatic()`` (SDIRK2, one step per interval, by the driver that suits the problem) by default.
 
     Returns
@@ -185,9 +186,15 @@ def spin_up(
 
     Starts from empty stores; an element of the batch has settled where none of its storages changes by 0.1 mm. At most
     10 repetitions. Without gradient. Parameters and errors
-    as in :func:`simulate`; of a parameter that varies in time the first year is taken.
+    as in :func:`simulate`; of a parameter that varies in time the first year is taken. DataError for a model that
+    reads no forcing, or none but ``time``: nothing in its record could be repeated.
     """
     solver = solver or Automatic()
+    if isinstance(model, Balance) and set(model.forcing_names) <= {"time"}:
+        raise DataError(
+            f"The model '{model.structure.name}' reads no weather, so there is no first year to repeat: give initial "
+            f"storages of {', '.join(model.store_names)}, as storage0 or calibrated (Calibrated(initial=...))."
+        )
     year = forcing.isel(slice(0, int((forcing.time < forcing.time[0] + _YEAR).sum())))
     if theta is not None:
         like = forcing.like

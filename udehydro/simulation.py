@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 
 from udehydro.balance import Balance
+from udehydro.errors import StructureError
 from udehydro.forcing import Forcing
 from udehydro.solvers.problem import SolverReport
-from udehydro.structure import OUTLET, StructureError, suggest
+from udehydro.structure import OUTLET, Structure, suggest
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class Simulation:
 
     Attributes
     ----------
-    storage : (T + 1, *batch, S) mm, at the interval edges.
-    volume : (T, *batch, F) mm per interval.
+    storage : (T + 1, *batch, S) at the interval edges, in the units of the stores (mm in water balances).
+    volume : (T, *batch, F) per interval, in the unit of the stores that the fluxes join.
     report : what the solver did (iterations, split intervals, undershoots).
     theta : parameters used, physical units.
     """
@@ -36,8 +38,12 @@ class Simulation:
 
     @property
     def discharge(self) -> Tensor:
-        """Water that left through the outlet, (T, *batch) mm/d: a mean over each interval, as a gauge records it."""
+        """Water that left through the outlet, (T, *batch) mm/d: a mean over each interval, as a gauge records it.
+
+        Raises StructureError for a model in which no flux joins the outlet, or fluxes of different units do.
+        """
         fluxes = self.model.structure.fluxes
+        self._check_outlet()
         volumes = self.volume.unbind(-1)  # one node of the graph, whose backward pass fills no zeros flux by flux
         out = sum(v for v, f in zip(volumes, fluxes, strict=True) if f.sink == OUTLET)
         back = sum(v for v, f in zip(volumes, fluxes, strict=True) if f.source == OUTLET)
@@ -47,16 +53,45 @@ class Simulation:
     def _days(self) -> Tensor:
         return self.forcing.days.reshape(-1, *(1,) * len(self.forcing.batch))
 
+    @property
+    def _outlet(self) -> list[str]:
+        """Names of the fluxes that enter or leave the outlet."""
+        return [f.name for f in self.model.structure.fluxes if OUTLET in (f.source, f.sink)]
+
+    def _check_outlet(self) -> None:
+        s, joined = self.model.structure, self._outlet
+        if not joined:
+            raise StructureError(
+                f"No flux of model '{s.name}' enters the outlet, so it has no discharge: ask for rate(name) of "
+                f"{', '.join(self.model.flux_names)}, or for store(name) of {', '.join(self.model.store_names)}."
+            )
+        if len(units := _units(s, joined)) > 1:
+            raise StructureError(
+                f"Fluxes of different units ({', '.join(units)}) enter the outlet of model '{s.name}', so their sum is "
+                f"no discharge: ask for rate(name) of {', '.join(joined)}."
+            )
+
     def rate(self, name: str) -> Tensor:
-        """Mean rate of a flux or a group of fluxes over each interval, (T, *batch) mm/d."""
-        names = self.model.flux_names
-        members = self.model.structure.groups.get(name, (name,))
-        if not set(members) <= set(names):
-            raise StructureError(f"No flux or group '{name}'.{suggest(name, (*names, *self.model.structure.groups))}")
+        """Mean rate of a flux or a group of fluxes over each interval, (T, *batch) mm/d (see :meth:`unit`)."""
+        names, groups = self.model.flux_names, self.model.structure.groups
+        members = groups.get(name, (name,))
+        if not members or not set(members) <= set(names):
+            known = (*names, *(g for g, parts in groups.items() if parts))
+            raise StructureError(f"No flux or group '{name}'.{suggest(name, known)}")
         return sum(self.volume[..., names.index(m)] for m in members) / self._days
 
+    def unit(self, name: str) -> str:
+        """Unit of a store, or of the rate of a flux or group: that of the stores it joins, per day.
+
+        Empty where these are several, or none.
+        """
+        s = self.model.structure
+        if name in s.stores:
+            return s.stores[name]
+        return _rate_unit(s, s.groups.get(name, (name,)))
+
     def store(self, name: str) -> Tensor:
-        """Storage at the interval edges, (T + 1, *batch) mm."""
+        """Storage at the interval edges, (T + 1, *batch) mm (see :meth:`unit`)."""
         names = self.model.store_names
         if name not in names:
             raise StructureError(f"No store '{name}'.{suggest(name, names)}")
@@ -64,21 +99,21 @@ class Simulation:
 
     @property
     def balance_error(self) -> Tensor:
-        """Change of storage minus net volume moved in, (T, *batch, S) mm: zero to round-off, whatever the laws."""
+        """Change of storage minus net volume moved in, (T, *batch, S): zero to round-off, whatever the laws."""
         net = self.volume @ self.model.incidence.to(self.volume)
         return self.storage.diff(dim=0) - net
 
     def max_balance_error(self) -> Tensor:
-        """Largest |balance error| of any store and interval, (*batch) mm."""
+        """Largest |balance error| of any store and interval, (*batch)."""
         return self.balance_error.abs().amax(-1).amax(0)
 
     def balance_tolerance(self) -> Tensor:
-        """What round-off may reach, (*batch) mm: 1e-9 + 1e-12 x largest storage or volume (double precision)."""
+        """What round-off may reach, (*batch): 1e-9 + 1e-12 x largest storage or volume (double precision)."""
         largest = torch.maximum(self.storage.abs().amax((0, -1)), self.volume.abs().amax((0, -1)))
         return 1e-9 + 1e-12 * largest
 
     def reversed_fluxes(self) -> dict[str, float]:
-        """Most negative volume [mm per interval] of every flux that ran backwards without being declared ``signed``."""
+        """Most negative volume (per interval) of every flux that ran backwards without being declared ``signed``."""
         lowest = {
             f.name: float(self.volume[..., i].detach().min())
             for i, f in enumerate(self.model.structure.fluxes)
@@ -99,7 +134,10 @@ class Simulation:
         )
 
     def to_xarray(self):
-        """CF-style Dataset: storages on ``time_edge``, rates and discharge on ``time`` with bounds, all with units."""
+        """CF-style Dataset: storages on ``time_edge``, rates and discharge on ``time`` with bounds, all with units.
+
+        No discharge where the model has none.
+        """
         import xarray as xr
 
         batch = self.forcing.batch
@@ -114,18 +152,11 @@ class Simulation:
             }
             data[name] = (("time_edge", *dims), _numpy(self.store(name)), attrs)
         for f in s.fluxes:
-            attrs = {
-                "units": "mm/d",
-                "long_name": f"{f.name} ({f.source} to {f.sink})",
-                "cell_methods": "time: mean",
-            }
+            attrs = _rate_attributes(s, [f.name], f"{f.name} ({f.source} to {f.sink})")
             data[f.name] = (("time", *dims), _numpy(self.rate(f.name)), attrs)
-        attrs = {
-            "units": "mm/d",
-            "long_name": "discharge (volume that left through the outlet)",
-            "cell_methods": "time: mean",
-        }
-        data["discharge"] = (("time", *dims), _numpy(self.discharge), attrs)
+        if self._outlet and len(_units(s, self._outlet)) <= 1:
+            attrs = _rate_attributes(s, self._outlet, "discharge (volume that left through the outlet)")
+            data["discharge"] = (("time", *dims), _numpy(self.discharge), attrs)
         edges = self.forcing.time_edge
         data["time_bounds"] = (("time", "bounds"), np.stack([edges[:-1], edges[1:]], axis=1))
         coords = {
@@ -146,10 +177,13 @@ class Simulation:
                 "Conventions": "CF-1.11",
                 "title": f"udehydro simulation with model {s.name}",
                 "solver": self.report.solver,
-                "max_balance_error_mm": worst,
+                "max_balance_error_mm" if set(s.stores.values()) == {"mm"} else "max_balance_error": worst,
                 "split_intervals": self.report.split_intervals,
                 "undershoot_intervals": self.report.undershoots,
-                "reversed_fluxes": ", ".join(f"{n} ({v:.3g} mm)" for n, v in self.reversed_fluxes().items()) or "none",
+                "reversed_fluxes": ", ".join(
+                    f"{n} ({v:.3g} {self.unit(n).removesuffix('/d')})" for n, v in self.reversed_fluxes().items()
+                )
+                or "none",
             },
         )
         # CF wants bounds in the units of their coordinate; whole numbers keep uneven edges exact
@@ -164,6 +198,23 @@ class Simulation:
         path = Path(path)
         write_netcdf_atomic(self.to_xarray(), path)
         return path
+
+
+def _units(s: Structure, fluxes: Sequence[str]) -> set[str]:
+    """Units of the stores that some fluxes join."""
+    ends = {end for f in s.fluxes if f.name in fluxes for end in (f.source, f.sink)}
+    return {unit for store, unit in s.stores.items() if store in ends}
+
+
+def _rate_unit(s: Structure, fluxes: Sequence[str]) -> str:
+    units = _units(s, fluxes)
+    return f"{units.pop()}/d" if len(units) == 1 else ""
+
+
+def _rate_attributes(s: Structure, fluxes: Sequence[str], long_name: str) -> dict[str, str]:
+    """Attributes of a mean rate; without units where none can be told."""
+    unit = _rate_unit(s, fluxes)
+    return ({"units": unit} if unit else {}) | {"long_name": long_name, "cell_methods": "time: mean"}
 
 
 def _time_encoding(edges: np.ndarray) -> dict[str, str]:

@@ -95,13 +95,15 @@ class Flux:
 class Quantity:
     """Named auxiliary (PET from temperature, a rain/snow partition); made with :func:`quantity`.
 
-    ``outputs`` names what the law returns: one name, or several for a law that returns a tuple.
+    ``outputs`` names what the law returns: one name, or several for a law that returns a tuple. ``unit`` of each, where
+    declared, is what formula laws are checked with.
     """
 
     name: str
     law: Law
     outputs: tuple[str, ...]
     formula: Law | None = None
+    unit: str | None = None
 
 
 def flux(source: str, sink: str, *, signed: bool = False) -> Callable[[Law], Flux]:
@@ -116,9 +118,13 @@ def flux(source: str, sink: str, *, signed: bool = False) -> Callable[[Law], Flu
     return declare
 
 
-def quantity(law: Law) -> Quantity:
-    """Declare a function as a named auxiliary quantity."""
-    return Quantity(law.__name__, law, tuple(getattr(law, "outputs", (law.__name__,))))
+def quantity(law: Law | None = None, *, unit: str | None = None) -> Quantity | Callable[[Law], Quantity]:
+    """Declare a function as a named auxiliary quantity: ``@quantity``, or ``@quantity(unit="mm/d")``."""
+
+    def declare(law: Law) -> Quantity:
+        return Quantity(law.__name__, law, tuple(getattr(law, "outputs", (law.__name__,))), unit=unit)
+
+    return declare if law is None else declare(law)
 
 
 @dataclass(frozen=True)
@@ -202,12 +208,13 @@ class Structure:
     Parameters
     ----------
     stores, forcings : mapping name -> unit
-    parameters : mapping name -> Range
+    parameters : mapping name -> Range. Constants that laws bring (`FormulaLaw`) are added.
     fluxes : Flux in order of evaluation; a law may read earlier fluxes.
     quantities : Quantity in order of evaluation, before all fluxes.
     groups : name -> names of fluxes; ``discharge`` defaults to all fluxes into the outlet.
     boundaries : nodes outside the balance beside ATMOSPHERE and OUTLET, e.g. GROUNDWATER.
     bounds : Bound on parameters and step, below which an implicit step has one solution.
+    signed_stores : names of stores that may be negative (a temperature, a deviation): no undershoot is reported there.
 
     Raises
     ------
@@ -224,22 +231,29 @@ class Structure:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     boundaries: tuple[str, ...] = ()
     bounds: tuple[Bound, ...] = ()
+    signed_stores: tuple[str, ...] = ()
 
     def __post_init__(self):
         for attribute in ("stores", "forcings", "parameters"):
             object.__setattr__(self, attribute, dict(getattr(self, attribute)))
         groups = {g: tuple(members) for g, members in self.groups.items()}
         names = [f.name for f in self.fluxes]
-        if "discharge" not in groups and "discharge" not in names:
-            groups["discharge"] = tuple(f.name for f in self.fluxes if f.sink == OUTLET)
+        leaving = tuple(f.name for f in self.fluxes if f.sink == OUTLET)
+        if leaving and "discharge" not in groups and "discharge" not in names:
+            groups["discharge"] = leaving
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "fluxes", tuple(self.fluxes))
         object.__setattr__(self, "quantities", tuple(self.quantities))
         object.__setattr__(self, "bounds", tuple(self.bounds))
+        object.__setattr__(self, "signed_stores", tuple(self.signed_stores))
+        for item in (*self.quantities, *self.fluxes):
+            new = {n: r for n, r in _constants(item.law).items() if n not in self.parameters}
+            self.parameters.update(new)
         _check_names(self)
         _check_graph(self)
         _check_reads(self)
         _check_bounds(self)
+        _check_units(self)
 
     def __deepcopy__(self, memo) -> Structure:
         """A copy with laws of its own; the read-only mappings cannot be copied and need not be."""
@@ -283,15 +297,21 @@ class Structure:
 
         Each keyword names a flux, a quantity, or a group of fluxes (the group becomes one flux, of the summed
         formula); a law with several ``outputs`` under a new name becomes a new quantity that others may read.
+        Constants that a law brings (`FormulaLaw`) become parameters; one that has the name and the Range of a parameter
+        is that parameter.
         """
         structure = self
         new = {n: law for n, law in laws.items() if _is_new_quantity(self, n, law)}
         for name, law in new.items():
+            structure = _declare(structure, name, law)
             structure = replace(structure, quantities=_insert(structure, Quantity(name, law, law.outputs)))
         for name, law in laws.items():
             if name not in new:
                 structure = _swap(structure, name, law)
+        for name, law in laws.items():
+            structure = _declare(structure, name, law)
         _check_reads(structure)
+        _check_units(structure)
         return structure
 
 
@@ -312,15 +332,52 @@ def _insert(structure: Structure, new: Quantity) -> tuple[Quantity, ...]:
     return (*structure.quantities[:position], new, *structure.quantities[position:])
 
 
+def _constants(law: Law) -> Mapping[str, Range]:
+    """Parameters that a law brings along."""
+    constants = getattr(law, "constants", None)
+    return constants if isinstance(constants, Mapping) else {}
+
+
+def _declare(structure: Structure, name: str, law: Law) -> Structure:
+    """The structure with the constants of the law of ``name`` among its parameters."""
+    taken = dict(_names(structure))
+    for constant, range_ in _constants(law).items():
+        kind, there = taken.get(constant), structure.parameters.get(constant)
+        if kind not in (None, "parameter"):
+            raise StructureError(
+                f"The law of '{name}' brings the constant '{constant}', which is a {kind} of model "
+                f"'{structure.name}': rename the constant, or leave it out of the law's constants to read the {kind}."
+            )
+        if there is not None and there != range_:
+            raise StructureError(
+                f"The law of '{name}' brings the constant '{constant}' with {range_}, but model '{structure.name}' has "
+                f"a parameter '{constant}' with {there}: give both the same range to share it, or rename the constant."
+            )
+    return _unchecked(structure, parameters={**structure.parameters, **_constants(law)})
+
+
+def _with_shape(structure: Structure, law: Law, *ends: str) -> Law:
+    """The law; one that reads nothing (the formula "0") reads the first store among ``ends``, or forcing, or store.
+
+    Without, its value would have neither shape nor precision nor device.
+    """
+    if not hasattr(law, "shaped_like") or reads(law):
+        return law
+    known = {*structure.forcings, *structure.stores}
+    return law.shaped_like(next(n for n in (*ends, *structure.forcings, *structure.stores) if n in known))
+
+
 def _swap(structure: Structure, name: str, law: Law) -> Structure:
     if not callable(law):
         raise StructureError(f"The law given for '{name}' is not callable: {law!r}.")
     if name in [q.name for q in structure.quantities]:
         _check_outputs(structure, name, law)
+        law = _with_shape(structure, law)
         swapped = tuple(replace(q, law=law, formula=q.law) if q.name == name else q for q in structure.quantities)
         return _unchecked(structure, quantities=swapped, bounds=_bounds_without(structure, (name,)))
     names = [f.name for f in structure.fluxes]
     if name in names:
+        law = _with_shape(structure, law, structure.flux(name).source, structure.flux(name).sink)
         swapped = tuple(replace(f, law=law, formula=f.law) if f.name == name else f for f in structure.fluxes)
         return _unchecked(structure, fluxes=swapped, bounds=_bounds_without(structure, (name,)))
     if name in structure.groups:
@@ -363,7 +420,7 @@ def _merge(structure: Structure, group: str, law: Law) -> Structure:
         group,
         members[0].source,
         members[0].sink,
-        law,
+        _with_shape(structure, law, members[0].source, members[0].sink),
         any(m.signed for m in members),
         _Sum(m.law for m in members),
     )
@@ -391,8 +448,9 @@ def _unchecked(structure: Structure, **changes) -> Structure:
     return new
 
 
-def _check_names(s: Structure) -> None:
-    everything = [
+def _names(s: Structure) -> list[tuple[str, str]]:
+    """Every name of a structure, and what it is of."""
+    return [
         *((n, "store") for n in s.stores),
         *((n, "forcing") for n in s.forcings),
         *((n, "parameter") for n in s.parameters),
@@ -403,8 +461,11 @@ def _check_names(s: Structure) -> None:
         *((b.name, "bound") for b in s.bounds),
         *((STEP, "step of its bounds") for _ in s.bounds[:1]),
     ]
+
+
+def _check_names(s: Structure) -> None:
     seen: dict[str, str] = {}
-    for name, kind in everything:
+    for name, kind in _names(s):
         if not name.isidentifier():
             raise StructureError(f"{kind} name {name!r} of model '{s.name}' is not a Python identifier.")
         if name in seen:
@@ -424,6 +485,9 @@ def _check_graph(s: Structure) -> None:
                 raise StructureError(f"Flux '{f.name}' has unknown {end} '{node}'.{suggest(node, s.nodes)}")
         if f.source == f.sink:
             raise StructureError(f"Flux '{f.name}' leaves and enters '{f.source}': it moves nothing.")
+    for store in s.signed_stores:
+        if store not in s.stores:
+            raise StructureError(f"signed_stores lists unknown store '{store}'.{suggest(store, s.stores)}")
     for store in s.stores:
         if not any(store in (f.source, f.sink) for f in s.fluxes):
             raise StructureError(f"No flux joins store '{store}' of model '{s.name}': remove it or join it.")
@@ -469,3 +533,11 @@ def _check_bounds(s: Structure) -> None:
                     f"Bound '{b.name}' reads '{name}'; it may read parameters and '{STEP}', the step in days."
                     f"{suggest(name, s.parameters)}"
                 )
+
+
+def _check_units(s: Structure) -> None:
+    """Dimensions of formula laws; see `udehydro.laws.dimensions`."""
+    if any(hasattr(item.law, "expression") for item in (*s.quantities, *s.fluxes)):
+        from udehydro.laws.dimensions import check_laws  # reads laws, which read this module
+
+        check_laws(s)

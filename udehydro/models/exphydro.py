@@ -11,13 +11,13 @@ from udehydro.laws.smooth import excess, switch
 from udehydro.structure import ATMOSPHERE, OUTLET, Range, Structure, flux, quantity
 
 
-@quantity
+@quantity(unit="mm/d")
 def pet(temp, dayl):
     """PET = 29.8 L 0.611 exp(17.3 T / (T + 237.3)) / (T + 273.2), mm/d, L in hours (Hamon)."""
     return 29.8 * dayl * 0.611 * torch.exp(17.3 * temp / (temp + 237.3)) / (temp + 273.2)
 
 
-@quantity
+@quantity(unit="1")
 def snow_fraction(temp, tmin, width):
     """Share of precipitation that falls as snow: sigma(Tmin - T)."""
     return switch(tmin - temp, width)
@@ -35,13 +35,13 @@ def rainfall(prcp, snow_fraction):
     return (1.0 - snow_fraction) * prcp
 
 
-@quantity
+@quantity(unit="mm/d")
 def melt_potential(temp, ddf, tmax):
     """Df (T - Tmax), mm/d."""
     return ddf * (temp - tmax)
 
 
-@quantity
+@quantity(unit="1")
 def melting(temp, tmax, width):
     """sigma(T - Tmax)."""
     return switch(temp - tmax, width)
@@ -53,13 +53,13 @@ def melt(snow, melt_potential, melting, width):
     return melting * switch(snow, width) * torch.minimum(snow, melt_potential)
 
 
-@quantity
+@quantity(unit="1")
 def full(soil, smax, width):
     """sigma(S1 - Smax): one where the bucket is full."""
     return switch(soil - smax, width)
 
 
-@quantity
+@quantity(unit="1")
 def wet(soil, width):
     """sigma(S1): one where the bucket holds water."""
     return switch(soil, width)

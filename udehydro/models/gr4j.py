@@ -46,19 +46,19 @@ def interception(prcp, pet):
     return torch.minimum(prcp, pet)
 
 
-@quantity
+@quantity(unit="mm/d")
 def net_rain(prcp, pet):
     """Pn = max(P - E, 0), mm/d."""
     return (prcp - pet).clamp_min(0.0)
 
 
-@quantity
+@quantity(unit="mm/d")
 def net_pet(prcp, pet):
     """En = max(E - P, 0), mm/d."""
     return (pet - prcp).clamp_min(0.0)
 
 
-@quantity
+@quantity(unit="1")
 def filling(production, x1):
     """s = S / x1 in [0, 1]."""
     return saturation(production, x1)
@@ -82,7 +82,7 @@ def percolation(production, x1):
     return 0.25 * (4.0 / 9.0) ** 4 * x1 * power(production / x1, 5.0)
 
 
-@quantity
+@quantity(unit="mm/d")
 def potential_exchange(routing, x2, x3):
     """F = x2 (R / x3)^(7/2), mm/d: gained by each of the two branches where positive."""
     return x2 * power(routing / x3, 3.5)

@@ -18,7 +18,7 @@ from udehydro.models.exphydro import rainfall, snowfall  # the same here, with T
 from udehydro.structure import ATMOSPHERE, OUTLET, Range, Structure, bound, flux, quantity
 
 
-@quantity
+@quantity(unit="1")
 def snow_fraction(temp, tt, width):
     """Share of precipitation that falls as snow: sigma(TT - T), at width 0 the published step (one where T < TT).
 
@@ -28,13 +28,13 @@ def snow_fraction(temp, tt, width):
     return torch.where(width > 0, smooth, (temp < tt).to(smooth.dtype))
 
 
-@quantity
+@quantity(unit="mm/d")
 def melt_potential(temp, tt, cfmax):
     """CFMAX max(T - TT, 0), mm/d."""
     return cfmax * (temp - tt).clamp_min(0.0)
 
 
-@quantity
+@quantity(unit="mm/d")
 def refreezing_potential(temp, tt, cfmax, cfr):
     """CFR CFMAX max(TT - T, 0), mm/d."""
     return cfr * cfmax * (tt - temp).clamp_min(0.0)

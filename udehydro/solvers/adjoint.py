@@ -15,6 +15,7 @@ so memory holds one trajectory and the graph of one chunk.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -192,36 +193,45 @@ class _Gradients:
                 total += gradient
 
 
+class Tangents(NamedTuple):
+    """Directions in which a march is differentiated.
+
+    which : (P, *batch), the parameter or initial storage that is moved, as an index into the model's parameters and,
+        behind them, its stores; -1 for none.
+    forcing : per direction what the forcings of the problem change by (T, *batch), or None where they do not.
+    """
+
+    which: Tensor
+    forcing: list[tuple[Tensor, ...] | None]
+
+
 @torch.no_grad()
 def push(
-    problem: Problem, tableau: Tableau, march: March, tangents: list[Problem], storage0: list[Tensor | None]
+    problem: Problem, tableau: Tableau, march: March, tangents: Tangents, stores: Sequence[int], fluxes: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Forward sensitivities: many right-hand sides of the same recurrence.
 
-    Parameters
-    ----------
-    tangents : per direction the problem with tangents in place of forcing and theta.
-    storage0 : per direction the tangent of the initial storage (*batch, S), or None.
-
-    Returns
-    -------
-    Tensor (P, T + 1, *batch, S) : derivative of the storage at every edge in every direction.
-    Tensor (P, T, *batch, F) : derivative of the volumes.
+    Returns the derivatives, in every direction, of some storages at every edge (P, T + 1, *batch, len(stores)) and of
+    some volumes (P, T, *batch, len(fluxes)).
     """
-    model, steps = problem.model, march.steps()
-    count, batch = len(tangents), problem.batch
-    zero = steps.y.new_zeros(steps.y.shape[0], *batch)
-    edge = [zero if s is None else s.movedim(-1, 0).expand(zero.shape) for s in storage0]
-    storage = steps.y.new_zeros(count, zero.shape[0], len(problem.days) + 1, *batch)
-    volume = steps.y.new_zeros(count, len(model.flux_names), len(problem.days), *batch)
+    model, steps, batch = problem.model, march.steps(), problem.batch
+    which = tangents.which
+    count, first_store = len(which), len(model.parameter_names)
+    edge = [
+        torch.stack([(w == first_store + i).to(steps.y.dtype) for i in range(len(model.store_names))]) for w in which
+    ]
+    storage = steps.y.new_zeros(count, len(stores), len(problem.days) + 1, *batch)
+    volume = steps.y.new_zeros(count, len(fluxes), len(problem.days), *batch)
+    moved = [_moved(problem, w, f) for w, f in zip(which, tangents.forcing, strict=True)]
+    kept_stores, kept_fluxes = (torch.tensor(k, dtype=torch.long, device=steps.y.device) for k in (stores, fluxes))
     for p, start in enumerate(edge):
-        storage[p, :, 0] = start
+        storage[p, :, 0] = start[kept_stores]
     for part in chunks(problem, len(steps.interval)):
         chunk, last, h = steps[part], steps.last[part], steps.h[part]
         point = problem.at(chunk.interval)
         stages = stage_states(model, tableau, point, chunk)
         jacobians = [newton.rates_and_jacobian(model, point, y)[1] for y in stages]
-        for p, tangent in enumerate(tangents):
+        for p, tangent in enumerate(moved):
             direction = tangent.at(chunk.interval)
             explicit = [_jvp(model, y, None, point, direction) for y in stages]
             slopes = [newton.tendency(model, q) for q in explicit]
@@ -230,14 +240,22 @@ def push(
                 sources.append(sum((h * row[j]) * slopes[j] for j in range(i + 1)))
             if not tableau.stiffly_accurate:
                 sources.append(sum((h * w) * s for w, s in zip(tableau.b, slopes, strict=True)))
-            moved, ends, _ = chain.forward(tableau, h, jacobians, sources, edge[p])
-            for weight, y, dy in zip(tableau.b, stages, moved, strict=True):
+            changes, ends, _ = chain.forward(tableau, h, jacobians, sources, edge[p])
+            for weight, y, dy in zip(tableau.b, stages, changes, strict=True):
                 if weight:
                     rate = _jvp(model, y, dy, point, direction)
-                    volume[p].index_add_(1, chunk.interval, (h * weight) * rate)
-            storage[p][:, chunk.interval[last] + 1] = ends[:, last]
+                    volume[p].index_add_(1, chunk.interval, (h * weight) * rate[kept_fluxes])
+            storage[p][:, chunk.interval[last] + 1] = ends[kept_stores][:, last]
             edge[p] = ends[:, -1]
     return storage.movedim(1, -1), volume.movedim(1, -1)
+
+
+def _moved(problem: Problem, which: Tensor, forcing: tuple[Tensor, ...] | None) -> Problem:
+    """The problem with tangents in place of forcing and parameters."""
+    theta = tuple((which == i).to(p.dtype) for i, p in enumerate(problem.theta))
+    if forcing is None:
+        forcing = tuple(torch.zeros_like(f[:1]).expand(f.shape) for f in problem.forcing)
+    return problem.replace(forcing=forcing, theta=theta, varying=(False,) * len(theta))
 
 
 def _jvp(model: Balance, state: Tensor, moved: Tensor | None, point: Point, direction: Point) -> Tensor:
@@ -245,7 +263,9 @@ def _jvp(model: Balance, state: Tensor, moved: Tensor | None, point: Point, dire
     with forward_ad.dual_level():
 
         def dual(value: Tensor, tangent: Tensor | None) -> Tensor:
-            return value if tangent is None else forward_ad.make_dual(value, tangent.expand(value.shape).clone())
+            if tangent is None:
+                return value
+            return forward_ad.make_dual(*(t.clone() for t in torch.broadcast_tensors(value, tangent)))
 
         y = dual(state, moved)
         forcing, theta = (

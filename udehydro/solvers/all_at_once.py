@@ -21,7 +21,7 @@ from torch import Tensor
 from udehydro.errors import ConfigError
 from udehydro.solvers import chain, newton
 from udehydro.solvers.march import March, Segment, Steps, evaluation_points, join
-from udehydro.solvers.one_step import NEGATIVE, Cuts, OneStep
+from udehydro.solvers.one_step import Cuts, OneStep, lowest
 from udehydro.solvers.problem import Problem, SolverReport
 from udehydro.solvers.step import along_slopes
 from udehydro.solvers.stepping import Stepping
@@ -59,6 +59,7 @@ class AllAtOnce(OneStep):
     block: int | Literal["auto"] = "auto"
     warm_start: bool = True
     memory: WarmStart = field(default_factory=WarmStart, init=False, repr=False, compare=False)
+    splits_signed = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -93,7 +94,7 @@ class AllAtOnce(OneStep):
         block = _Block(problem, self.tableau, self.tolerance, interval, h, y)
         segment, done = block.solve(guess, report)
         if self.undershoot == "split":
-            done = done & (segment.edges >= NEGATIVE).all(0).all(0)
+            done = done & (segment.edges >= lowest(problem.model, segment.edges)).all(0).all(0)
         if bool(done.all()):
             return segment
         failed = _elements(~done)

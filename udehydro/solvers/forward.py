@@ -11,76 +11,103 @@ from torch.autograd import forward_ad
 
 from udehydro.balance import Balance
 from udehydro.errors import ConfigError
-from udehydro.solvers import adjoint
+from udehydro.solvers.adjoint import Tangents
 from udehydro.solvers.one_step import OneStep
 from udehydro.solvers.problem import Problem, SolverReport
 from udehydro.structure import suggest
 
 
 class Sensitivity(NamedTuple):
-    """Derivatives by ``names``: storage (P, T + 1, *batch, S) [mm per unit], volume (P, T, *batch, F)."""
+    """Derivatives in P directions: storage (P, T + 1, *batch, S) [mm per unit], volume (P, T, *batch, F).
 
-    names: tuple[str, ...]
+    ``run`` holds what was differentiated: storage (T + 1, *batch, S) and volume (T, *batch, F), of all stores and
+    fluxes.
+    """
+
     storage: Tensor
     volume: Tensor
     report: SolverReport
+    run: tuple[Tensor, Tensor]
 
 
-def forward_sensitivity(problem: Problem, storage0: Tensor, names: Sequence[str], solver: OneStep) -> Sensitivity:
+def forward_sensitivity(
+    problem: Problem,
+    storage0: Tensor,
+    moved: Sequence[str] | Tensor,
+    solver: OneStep,
+    *,
+    stores: Sequence[str] | None = None,
+    fluxes: Sequence[str] | None = None,
+) -> Sensitivity:
     """Derivatives of the whole trajectory by a few parameters and initial storages.
 
-    One run, then one linear recurrence per name with the Jacobians of that run: exact for the discrete solution. For a
-    scalar objective and many inputs the adjoint (``backward``) is cheaper.
+    One run, then one linear recurrence per direction with the Jacobians of that run: exact for the discrete solution.
+    For a scalar objective and many inputs the adjoint (``backward``) is cheaper.
 
     Parameters
     ----------
     problem : from :func:`udehydro.simulate.pose`.
     storage0 : initial storages (*batch, S) in mm.
-    names : parameters, which respond basin by basin, or stores for their initial storage. A parameter that varies in
+    moved : per direction the name of a parameter, or of a store for its initial storage; or, where elements of the
+        batch respond to different ones, whole numbers (P, *batch) from :func:`directions`. A parameter that varies in
         time is moved by the same amount at all times.
     solver : any driver of a one-step scheme.
+    stores, fluxes : those whose derivatives are wanted, by default all.
 
     Raises
     ------
     ConfigError
-        For a name that is neither, and for torchdiffeq.
+        For an unknown name, and for torchdiffeq.
     """
     if not isinstance(solver, OneStep):
         raise ConfigError(f"forward_sensitivity needs a one-step solver such as AllAtOnce(), not {solver!r}.")
     model = problem.model
-    known = (*model.parameter_names, *model.store_names)
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"No parameter or store is called '{name}'.{suggest(name, known)}")
+    if not isinstance(moved, Tensor):
+        moved = directions(model, [[name] for name in moved]).reshape(-1, *(1,) * len(problem.batch))
+    which = moved.to(problem.days.device).expand(len(moved), *problem.batch)
+    kept = [
+        [_index(name, known) for name in (known if names is None else names)]
+        for names, known in ((stores, model.store_names), (fluxes, model.flux_names))
+    ]
     report = SolverReport(f"{type(solver).__name__}({solver.tableau.name})", solver.scheme)
     with torch.no_grad():
         march = solver.run(problem, storage0, report)
-        tangents = [_tangent(problem, name) for name in names]
-        starts = [_start(model, storage0, name) for name in names]
-        storage, volume = adjoint.push(problem, solver.tableau, march, tangents, starts)
-    return Sensitivity(tuple(names), storage, volume, report)
+        tangents = Tangents(which, [_forcing(problem, w) for w in which])
+        storage, volume = march.push(problem, solver.tableau, tangents, *kept)
+    return Sensitivity(storage, volume, report, (march.storage, march.volume))
 
 
-def _start(model: Balance, storage0: Tensor, name: str) -> Tensor | None:
-    if name not in model.store_names:
-        return None
-    tangent = torch.zeros_like(storage0)
-    tangent[..., model.store_names.index(name)] = 1.0
-    return tangent
+def directions(model: Balance, names: Sequence[Sequence[str | None]]) -> Tensor:
+    """Whole numbers (P, n) for ``forward_sensitivity``: per direction and batch element a parameter or store."""
+    known = (*model.parameter_names, *model.store_names)
+    return torch.tensor([[-1 if n is None else _index(n, known) for n in row] for row in names])
 
 
-def _tangent(problem: Problem, name: str) -> Problem:
-    """The problem with, in place of forcing and parameters, what they change by as parameter ``name`` grows by one."""
+def _index(name: str, known: Sequence[str]) -> int:
+    if name not in known:
+        raise ConfigError(f"No parameter, store or flux is called '{name}' here.{suggest(name, known)}")
+    return known.index(name)
+
+
+def _forcing(problem: Problem, which: Tensor) -> tuple[Tensor, ...] | None:
+    """What the terms that no store influences change by, among the forcings of the problem; None for nothing."""
     model = problem.model
-    theta = tuple(
-        torch.ones_like(v) if n == name else torch.zeros_like(v)
-        for n, v in zip(model.parameter_names, problem.theta, strict=True)
-    )
-    raw = [f.detach() for f in problem.forcing[: len(model.forcing_names)]]
+    if not model.driven_count:
+        return None
+    given = [f.detach() for f in problem.forcing[: len(model.forcing_names)]]
     with forward_ad.dual_level():
-        dual = [forward_ad.make_dual(v.detach(), t) for v, t in zip(problem.theta, theta, strict=True)]
-        prepared = model.prepare(raw, dual)
-        moved = [forward_ad.unpack_dual(f).tangent for f in prepared]
-    shape = problem.forcing[0].shape if problem.forcing else ()
-    forcing = tuple(torch.zeros_like(raw[0][:1, ...]).expand(shape) if t is None else t.expand(shape) for t in moved)
-    return problem.replace(forcing=forcing, theta=theta)
+        theta = [
+            forward_ad.make_dual(v.detach().expand(torch.broadcast_shapes(v.shape, which.shape)).clone(), t)
+            for v, t in ((v, _unit(v, which, i)) for i, v in enumerate(problem.theta))
+        ]
+        changes = [forward_ad.unpack_dual(f).tangent for f in model.prepare(given, theta)]
+    if all(c is None or not bool(c.any()) for c in changes):
+        return None
+    like = problem.forcing[0]
+    return tuple(torch.zeros_like(like) if c is None else c.expand(like.shape) for c in changes)
+
+
+def _unit(value: Tensor, which: Tensor, i: int) -> Tensor:
+    """One where parameter ``i`` is moved."""
+    moves = (which == i).to(value.dtype)
+    return moves.expand(torch.broadcast_shapes(value.shape, which.shape)).clone()

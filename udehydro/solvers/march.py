@@ -91,6 +91,14 @@ class March:
 
         return pull(problem, tableau, self, g_storage, g_volume)
 
+    def push(
+        self, problem: Problem, tableau: Tableau, tangents, stores: Sequence[int], fluxes: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Carry tangents along: see :func:`udehydro.solvers.adjoint.push`."""
+        from udehydro.solvers.adjoint import push
+
+        return push(problem, tableau, self, tangents, stores, fluxes)
+
     def steps(self) -> Steps:
         """All steps, stacked once and kept."""
         if len(self._parts) > 1:

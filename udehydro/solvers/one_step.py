@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from udehydro.balance import Balance
 from udehydro.errors import ConfigError, SolverError
 from udehydro.solvers import adjoint, newton, tape
 from udehydro.solvers.march import March, Steps, chunks
@@ -42,7 +43,9 @@ class OneStep:
     undershoot : what to do where a store ends an interval below zero: ``"report"`` counts it, ``"split"`` cuts that
         basin's interval into sub-steps, ``"raise"`` stops. Second-order schemes undershoot for fast decay (SDIRK2
         beyond h x rate = 2.414); backward Euler does not, for laws that vanish with their source. Nothing is ever
-        clamped.
+        clamped. The ``signed_stores`` of a structure may be negative and never count.
+    stability : what explicit tableaux do where a step is beyond their stability limit or a state is not finite:
+        ``"raise"``, or ``"ignore"``, for searches that drop what they cannot use, and for systems known to be mild.
     splits : how often an interval may be halved, for undershoot or where Newton fails, before SolverError.
     gradient : ``"adjoint"``: exact discrete adjoint, steps linearised together in chunks, memory of one trajectory;
         ``"tape"``: autograd through the steps, needed for second derivatives (Hessian-vector products).
@@ -55,9 +58,12 @@ class OneStep:
     accuracy: float | None = None
     tolerance: float = 1e-9
     undershoot: Literal["report", "split", "raise"] = "report"
+    stability: Literal["raise", "ignore"] = "raise"
     splits: int = 6
     gradient: Literal["adjoint", "tape"] = "adjoint"
     checkpoint: int | None = field(default=None, repr=False)
+    splits_signed = False
+    """Whether the driver's ``undershoot="split"`` leaves alone the stores that may be negative."""
 
     def __post_init__(self):
         if not isinstance(self.tableau, Tableau):
@@ -70,6 +76,8 @@ class OneStep:
             raise ConfigError(f"substeps must be a whole number of at least 1, got {self.substeps!r}.")
         if self.undershoot not in ("report", "split", "raise"):
             raise ConfigError(f"undershoot must be 'report', 'split' or 'raise', got {self.undershoot!r}.")
+        if self.stability not in ("raise", "ignore"):
+            raise ConfigError(f"stability must be 'raise' or 'ignore', got {self.stability!r}.")
         if self.gradient not in ("adjoint", "tape"):
             raise ConfigError(f"gradient must be 'adjoint' or 'tape', got {self.gradient!r}.")
         for name in ("tolerance", "accuracy"):
@@ -92,6 +100,12 @@ class OneStep:
         """March with the substeps that are asked for, and check the result."""
         from udehydro.solvers.refine import refine  # it marches with drivers, so they cannot be imported the other way
 
+        signed = problem.model.structure.signed_stores
+        if self.undershoot == "split" and signed and not self.splits_signed:
+            raise ConfigError(
+                f"{type(self).__name__} would split intervals for negative values of stores that may be negative "
+                f"({', '.join(signed)}): use undershoot='report', or Stepping or AllAtOnce."
+            )
         with torch.no_grad():
             y = storage0.detach().movedim(-1, 0)
             cuts = Cuts(problem, self.substeps)
@@ -181,19 +195,22 @@ class OneStep:
                 float(torch.stack([p.amin() for p in report.pivots]).amin()) if not march.last.is_meta else math.nan
             )
             report.pivots.clear()
-        if not self.tableau.implicit:
+        if not self.tableau.implicit and self.stability == "raise":
             self._check_stability(problem, march, cuts)
         if march.last.is_meta:
             return
-        below = (march.storage[1:] < NEGATIVE).any(-1)
+        low = march.storage[1:] < lowest(problem.model, march.storage).reshape(-1)
+        below = low.any(-1)
         report.undershoots = int(below.sum())
         if report.undershoots and self.undershoot == "raise":
             k, *element = below.nonzero()[0].tolist()
-            lowest = march.storage[k + 1][tuple(element)].min().item()
+            state, names = march.storage[k + 1][tuple(element)], problem.model.store_names
+            units = problem.model.structure.stores
+            i = int(torch.where(low[k][tuple(element)], state, torch.inf).argmin())
             raise SolverError(
-                f"{self.tableau.name}: a store falls to {lowest:.3g} mm in {problem.label(k, element)} "
-                f"({report.undershoots} such intervals). Use undershoot='split', more substeps, backward Euler, or "
-                "laws that vanish with their source.",
+                f"{self.tableau.name}: a store falls to {state[i].item():.3g} {units[names[i]]} "
+                f"in {problem.label(k, element)} ({names[i]}; {report.undershoots} such intervals). Use "
+                "undershoot='split', more substeps, backward Euler, or laws that vanish with their source.",
                 failed=below.any(0),
             )
 
@@ -292,6 +309,13 @@ class Cuts:
         part.each = self.each[..., index] if isinstance(self.each, Tensor) else self.each
         part.most = self.most
         return part
+
+
+def lowest(model: Balance, like: Tensor) -> Tensor:
+    """What every store may fall to, (S, 1, ...) for states (S, *points): hardly below zero, or anything if signed."""
+    signed = model.structure.signed_stores
+    least = [-math.inf if name in signed else NEGATIVE for name in model.store_names]
+    return torch.tensor(least, dtype=like.dtype, device=like.device).reshape(-1, *(1,) * (like.ndim - 1))
 
 
 def lengths(days: Tensor, pieces: Tensor, most: int) -> list[Tensor]:

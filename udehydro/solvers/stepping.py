@@ -13,7 +13,7 @@ from torch import Tensor
 
 from udehydro.solvers import newton
 from udehydro.solvers.march import March
-from udehydro.solvers.one_step import NEGATIVE, Cuts, OneStep, lengths
+from udehydro.solvers.one_step import Cuts, OneStep, lengths, lowest
 from udehydro.solvers.problem import Point, Problem, SolverReport
 from udehydro.solvers.step import advance
 
@@ -27,6 +27,8 @@ class Stepping(OneStep):
     Explicit schemes check ``h * spectral radius`` against their stability limit at every step and raise, naming basin,
     date and the substeps needed.
     """
+
+    splits_signed = True
 
     def march(self, problem: Problem, y: Tensor, cuts: Cuts, report: SolverReport) -> March:
         march = March(y, len(problem.days), len(problem.model.flux_names))
@@ -56,7 +58,7 @@ class Stepping(OneStep):
             if solver.converged is not None:
                 ok, worst = ok & solver.converged, torch.maximum(worst, solver.residual)
         if self.undershoot == "split":
-            ok = ok & (y >= NEGATIVE).all(0)
+            ok = ok & (y >= lowest(problem.model, y)).all(0)
         return y, taken, ok, worst
 
     def _split(self, problem: Problem, point: Point, y: Tensor, cuts: Cuts, k: int, ok: Tensor, report: SolverReport):

@@ -18,6 +18,7 @@ from torchdiffeq import odeint, odeint_adjoint
 
 from udehydro.errors import ConfigError, SolverError
 from udehydro.solvers import newton
+from udehydro.solvers.one_step import lowest
 from udehydro.solvers.problem import Point, Problem, SolverReport
 
 ADAPTIVE = ("dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun")
@@ -85,7 +86,8 @@ class Torchdiffeq:
                 "an implicit scheme (Stepping), smaller steps, or bound the law that grows there.",
                 failed=(~finite).any(-1).any(0),
             )
-        report.undershoots = 0 if storage.is_meta else int((storage[1:] < -1e-9).any(-1).sum())
+        low = lowest(problem.model, storage).reshape(-1)
+        report.undershoots = 0 if storage.is_meta else int((storage[1:] < low).any(-1).sum())
         return storage, volume, report
 
     def _by_interval(self, problem: Problem, y: Tensor) -> tuple[Tensor, Tensor]:

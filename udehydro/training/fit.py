@@ -14,8 +14,8 @@ from udehydro.balance import Balance
 from udehydro.errors import ConfigError
 from udehydro.forcing import Forcing
 from udehydro.solvers import Solver
-from udehydro.training.losses import NSE, Loss
-from udehydro.training.objective import Observe, discharge
+from udehydro.training.losses import Loss
+from udehydro.training.observed import Observe, Observed, discharge
 from udehydro.training.run import Run
 from udehydro.training.stage import Stage
 
@@ -27,7 +27,8 @@ class FitResult:
     ``best`` means lowest validation loss where there is a validation period, else lowest training loss.
     ``best_step`` (M,) counts steps from the start, as ``history`` does; ``steps`` (stages, M) only those of every stage
     that led to the best point, not what was thrown away when the next stage began.
-    ``history`` has a row per step: stage, step, seconds, and lists per member ``train`` and ``valid``.
+    ``history`` has a row per step: stage, step, seconds, and lists per member ``train`` and ``valid``; with
+    :class:`Observed` series also ``parts``: name -> ``train`` and ``valid``, unweighted, of the last point evaluated.
     """
 
     model: Balance
@@ -46,7 +47,7 @@ def fit(
     model: Balance,
     parameters: nn.Module,
     forcing: Forcing,
-    observed: Tensor,
+    observed: Tensor | Observed | Sequence[Observed],
     *,
     train: tuple[str, str],
     valid: tuple[str, str] | None = None,
@@ -68,11 +69,12 @@ def fit(
 
     Parameters
     ----------
-    forcing, observed : record of T intervals; observed (T, *batch), NaN where missing. With a batch (member, basin) the
-        members are independent: own curvature, own line search, own best point. A member's loss is the mean over its
-        basins.
+    forcing, observed : record of T intervals; observed (T, *batch), NaN where missing, or one or several
+        :class:`Observed` series, whose weighted losses are added. With a batch (member, basin) the members are
+        independent: own curvature, own line search, own best point. A member's loss is the mean over its basins.
     train, valid : inclusive dates. The run is continuous from the start of the record to the end of the later one.
-    loss : :class:`NSE` by default; scales come from the whole train period.
+    loss, observe : of a plain tensor: :class:`NSE` and discharge by default. Scales of losses come from the whole train
+        period.
     warmup_days : days from the start of the record that are simulated but not scored.
     storage0 : initial storages (*batch, S); by default those ``parameters`` calibrate, else the repeated first year
         with the values at the start of every stage.
@@ -91,7 +93,6 @@ def fit(
     ConfigError, DataError
         For periods without data, or a start that cannot be simulated; for a checkpoint of other settings.
     """
-    loss = loss or NSE()
     _check_choice(model, parameters, select, frozen_steps, storage0)
     run = Run(model, parameters, forcing, observed, train, valid, loss, observe, solver, warmup_days, storage0, penalty)
     run.stages, run.patience = tuple(stages), None if select == "frozen" else patience

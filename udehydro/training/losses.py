@@ -14,7 +14,17 @@ import torch
 from torch import Tensor
 
 from udehydro.errors import ConfigError, DataError
-from udehydro.training.metrics import SQRT_KNEE, kge, log_flow, mean_flow, moments, pair, sqrt_flow, varies
+from udehydro.training.metrics import (
+    SQRT_KNEE,
+    kge,
+    kge_components,
+    log_flow,
+    mean_flow,
+    moments,
+    pair,
+    sqrt_flow,
+    varies,
+)
 
 PreparedLoss = Callable[[Tensor, Tensor], Tensor]
 """``(simulated (T, *batch), observed) -> loss (*batch)``, smaller is better, without host synchronisation."""
@@ -83,17 +93,21 @@ class KGE:
     def prepare(self, observed_train: Tensor) -> PreparedLoss:
         _variance(observed_train)
         _positive_mean(observed_train)
-        shape = observed_train.shape
+        return _whole_period("KGE", observed_train.shape, lambda s, o: 1 - kge(s, o))
 
-        def loss(simulated: Tensor, observed: Tensor) -> Tensor:
-            if observed.shape != shape:
-                raise ConfigError(
-                    f"KGE was prepared for a whole period of shape {tuple(shape)} but is asked about "
-                    f"{tuple(observed.shape)}. Train on the full record with KGE, or on windows with NSE."
-                )
-            return 1 - kge(simulated, observed)
 
-        return loss
+@dataclass(frozen=True)
+class Correlation:
+    """``1 - r``, for a sensor whose offset and (positive) gain are not known, such as a soil moisture probe.
+
+    Half the mean square difference of the two series once each has its mean removed and is divided by its standard
+    deviation, over the valid entries of the period. 0 for a perfect line, 1 without any correlation, or where the
+    simulation never varies. Its parts are moments of a whole period, so it refuses windows with ConfigError.
+    """
+
+    def prepare(self, observed_train: Tensor) -> PreparedLoss:
+        _variance(observed_train)
+        return _whole_period("Correlation", observed_train.shape, lambda s, o: 1 - kge_components(s, o).r)
 
 
 @dataclass(frozen=True, init=False)
@@ -110,6 +124,20 @@ class Combined:
     def prepare(self, observed_train: Tensor) -> PreparedLoss:
         terms = [(loss.prepare(observed_train), weight) for loss, weight in self.terms]
         return lambda simulated, observed: sum(weight * loss(simulated, observed) for loss, weight in terms)
+
+
+def _whole_period(name: str, shape: torch.Size, score: PreparedLoss) -> PreparedLoss:
+    """A loss that refuses all but periods of one shape."""
+
+    def loss(simulated: Tensor, observed: Tensor) -> Tensor:
+        if observed.shape != shape:
+            raise ConfigError(
+                f"{name} was prepared for a whole period of shape {tuple(shape)} but is asked about "
+                f"{tuple(observed.shape)}. Train on the full record with {name}, or on windows with NSE."
+            )
+        return score(simulated, observed)
+
+    return loss
 
 
 def _squared_error(observed_train: Tensor, transform: Callable[[Tensor], Tensor]) -> PreparedLoss:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,15 +16,8 @@ from udehydro.forcing import Forcing
 from udehydro.simulate import simulate
 from udehydro.simulation import Simulation
 from udehydro.solvers import Solver
-from udehydro.training.losses import PreparedLoss
 from udehydro.training.members import Members
-
-Observe = Callable[[Simulation], Tensor]
-
-
-def discharge(simulation: Simulation) -> Tensor:
-    """Default observable: discharge (T, *batch), mm/d."""
-    return simulation.discharge
+from udehydro.training.observed import Target
 
 
 @dataclass
@@ -34,8 +27,11 @@ class Objective:
     Attributes
     ----------
     forcing : record simulated in one continuous run.
-    observed : (T, *batch) for that record, NaN where missing.
-    train, valid : intervals scored; only ``train`` has a gradient. ``valid_loss`` (M,) is refreshed with every call.
+    targets : what the run is compared with, and ``observed`` (T + lead, *batch) the values of each for that record; the
+        loss is the weighted sum of theirs.
+    train, valid : intervals scored; only ``train`` has a gradient. ``valid_loss`` (M,) is refreshed with every call,
+        and ``parts``: per target its losses (M,) in both, as ``(train, valid)``.
+    first : whether the record begins where that of the targets does.
     storage0 : initial storages where ``parameters`` calibrate none; None repeats the first year.
     penalty : weight of the mean square of network weights.
     """
@@ -44,16 +40,16 @@ class Objective:
     parameters: nn.Module
     members: Members
     forcing: Forcing
-    observed: Tensor
+    targets: Sequence[Target]
     train: slice
     valid: slice | None
-    loss: PreparedLoss
-    valid_score: PreparedLoss | None
     solver: Solver | None
-    observe: Observe = discharge
+    observed: Sequence[Tensor] | None = None
+    first: bool = True
     storage0: Tensor | None = None
     penalty: float = 0.0
     valid_loss: Tensor | None = None
+    parts: list[tuple[Tensor, Tensor | None]] = field(default_factory=list)
     final_storage: Tensor | None = None
     failures: int = 0
     safe: Tensor | None = field(default=None, repr=False)
@@ -86,17 +82,28 @@ class Objective:
     def _evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.members.write(x)
         simulation = self.simulate()
-        series = self.observe(simulation)
-        loss = self._per_member(self.loss(series[self.train], self.observed[self.train]))
+        scores = [self._scores(i, target, simulation) for i, target in enumerate(self.targets)]
+        weights = [target.weight for target in self.targets]
+        loss = sum(w * train for w, (train, _) in zip(weights, scores, strict=True))
         if self.valid is not None:
-            with torch.no_grad():
-                self.valid_loss = self._per_member(
-                    self.valid_score(series[self.valid].detach(), self.observed[self.valid])
-                )
+            self.valid_loss = sum(w * valid for w, (_, valid) in zip(weights, scores, strict=True))
+        self.parts = [(train.detach(), valid) for train, valid in scores]
         self.final_storage = simulation.storage[-1].detach()
         total = loss + self._penalty() if self.penalty else loss
         gradient = torch.autograd.grad(total.sum(), self.members.tensors, allow_unused=True)
         return total.detach(), self.members.gather(gradient)
+
+    def _scores(self, i: int, target: Target, simulation: Simulation) -> tuple[Tensor, Tensor | None]:
+        """Losses (M,) of one target in both periods; that in validation without a graph."""
+        series = target.observe(simulation)
+        observed = target.values if self.observed is None else self.observed[i]
+        rows = target.rows(self.train, self.first)
+        train = self._per_member(target.prepared(series[rows], observed[rows]))
+        if self.valid is None:
+            return train, None
+        with torch.no_grad():
+            rows = target.rows(self.valid, self.first)
+            return train, self._per_member(target.valid_score(series[rows].detach(), observed[rows]))
 
     def simulate(self) -> Simulation:
         """One run at the present values."""

@@ -7,8 +7,9 @@ its last part, then refit on all of it with those choices frozen. Basins are ind
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from udehydro.structure import Range, Structure
 from udehydro.training.fit import FitResult, fit
 from udehydro.training.losses import Loss
 from udehydro.training.members import take
+from udehydro.training.observed import Observed
 from udehydro.training.stage import Stage
 from udehydro.training.teach import standardise, teach
 
@@ -110,7 +112,7 @@ class Trained:
 def calibrate(
     structure: Structure,
     forcing: Forcing,
-    observed: Tensor,
+    observed: Tensor | Observed | Sequence[Observed],
     periods: Periods,
     *,
     starts: int = 8,
@@ -129,7 +131,8 @@ def calibrate(
 
     Parameters
     ----------
-    forcing : record with batch (basins,); observed (T, basins), NaN where missing.
+    forcing : record with batch (basins,); observed (T, basins), NaN where missing, or one or several
+        :class:`udehydro.training.Observed` with such values.
     starts : starting points per basin: the defaults, then random ones. The validation period chooses among their
         optima.
     steps, refit_steps : evaluations of loss and gradient, before and after the choice.
@@ -137,7 +140,7 @@ def calibrate(
     if not isinstance(structure, Structure):
         raise ConfigError(f"calibrate takes a Structure such as exphydro, not a {type(structure).__name__}.")
     observed = _observed(observed, forcing)
-    basins, count = forcing.basins or ("basin",), observed.shape[-1]
+    basins, count = forcing.basins or ("basin",), math.prod(forcing.batch)
     device = forcing.like.device
     model = Balance(structure).to(device)
     initial = initial or dict.fromkeys(model.store_names, INITIAL)
@@ -169,7 +172,7 @@ def default_laws(structure: Structure, names: Sequence[str], members: int | None
     limits. It sees all stores, rain and temperature; for ``et`` of the stores the one it leaves only.
     """
     known = {f.name: f for f in structure.fluxes} | {
-        g: structure.flux(members_[0]) for g, members_ in structure.groups.items()
+        g: structure.flux(members_[0]) for g, members_ in structure.groups.items() if members_
     }
     laws = {}
     for i, name in enumerate(names):
@@ -188,7 +191,7 @@ def hybridise(
     formula: Trained,
     laws,
     forcing: Forcing,
-    observed: Tensor,
+    observed: Tensor | Observed | Sequence[Observed],
     periods: Periods,
     *,
     seeds: int = 2,
@@ -216,7 +219,7 @@ def hybridise(
     refit_all : refit every seed, not only the chosen ones, and return them as ``candidates`` (for spreads over seeds).
     """
     observed = _observed(observed, forcing)
-    count = observed.shape[-1]
+    count = math.prod(forcing.batch)
     total = seeds * count
     structure = formula.model.structure
     made = laws(seeds, seed) if callable(laws) else default_laws(structure, laws, seeds, seed)
@@ -260,8 +263,18 @@ def hybridise(
     return Trained(model, parameters, formula.basins, chosen, result.history, refit.history, candidates, None, seconds)
 
 
-def _observed(observed, forcing: Forcing) -> Tensor:
-    """Observed flow as a tensor (T, basins) beside the forcing."""
+def _observed(observed, forcing: Forcing) -> Tensor | tuple[Observed, ...]:
+    """Observed flow as a tensor (T, basins) beside the forcing; of several variables each."""
+    if isinstance(observed, Observed):
+        observed = (observed,)
+    if isinstance(observed, tuple | list) and all(isinstance(o, Observed) for o in observed):
+        for o in observed:
+            if o.values.shape[1:] != forcing.batch:  # the number of intervals is checked with the model, in fit
+                raise DataError(
+                    f"Observed('{o.name}') has shape {tuple(o.values.shape)}, the forcing {tuple(forcing.like.shape)}: "
+                    "give (time, basin)."
+                )
+        return tuple(replace(o, values=o.values.to(forcing.like)) for o in observed)
     if not isinstance(observed, Tensor):
         observed = torch.as_tensor(getattr(observed, "values", observed))
     observed = observed.to(dtype=forcing.like.dtype, device=forcing.like.device)
@@ -272,8 +285,10 @@ def _observed(observed, forcing: Forcing) -> Tensor:
     return observed
 
 
-def _members(observed: Tensor, starts: int) -> Tensor:
+def _members(observed: Tensor | tuple[Observed, ...], starts: int) -> Tensor | tuple[Observed, ...]:
     """Observed (T, basins) for ``forcing.independent(starts)``: (T, starts * basins, 1)."""
+    if not isinstance(observed, Tensor):
+        return tuple(replace(o, values=_members(o.values, starts)) for o in observed)
     return observed.reshape(len(observed), -1).repeat(1, starts).unsqueeze(-1)
 
 

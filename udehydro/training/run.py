@@ -22,6 +22,7 @@ from udehydro.solvers.warm import WarmStart
 from udehydro.training import checkpoint as checkpoints
 from udehydro.training.members import Members
 from udehydro.training.objective import Objective
+from udehydro.training.observed import targets
 from udehydro.training.stage import Stage
 
 
@@ -31,25 +32,26 @@ class Run:
     def __init__(
         self, model, parameters, forcing, observed, train, valid, loss, observe, solver, warmup, storage0, penalty
     ):
-        if observed.shape[0] != len(forcing):
-            raise DataError(f"observed has {observed.shape[0]} intervals, the forcing {len(forcing)}.")
-        self.model, self.parameters, self.observe = model, parameters, observe
+        self.targets = targets(observed, model, forcing, loss, observe)
+        self.model, self.parameters = model, parameters
         self.solver, self.warm = solver or Automatic(), WarmStart()
         self._forget()
         self.given_storage0, self.penalty = storage0, penalty
         self.train = forcing.between(*train)
         self.valid = forcing.between(*valid) if valid is not None else None
         end = max(self.train.stop, self.valid.stop if self.valid else 0)
-        self.forcing, observed = forcing.isel(slice(0, end)), observed[:end].clone()
-        observed[: int((forcing.time < forcing.time[0] + np.timedelta64(round(24 * warmup), "h")).sum())] = torch.nan
-        if not bool(observed[self.train].isfinite().any()):
-            raise DataError(f"No observation between {train[0]} and {train[1]} after {warmup} days of warm-up.")
-        self.observed = observed
-        self.loss, self.prepared = loss, loss.prepare(observed[self.train])
-        self.valid_score = loss.prepare(observed[self.valid]) if self.valid is not None else None
+        self.forcing = forcing.isel(slice(0, end))
+        skipped = int((forcing.time < forcing.time[0] + np.timedelta64(round(24 * warmup), "h")).sum())
+        for target in self.targets:
+            target.until(end, skipped)
+            if not bool(target.values[target.rows(self.train)].isfinite().any()):
+                of = f" of '{target.label}'" if target.label else ""
+                raise DataError(f"No observation{of} between {train[0]} and {train[1]} after {warmup} days of warm-up.")
+            target.prepare(self.train, self.valid)
         batch = forcing.batch
         self.members = Members((model, parameters), batch[0] if len(batch) > 1 else 1)
-        self.settings = {"train": list(train), "valid": list(valid) if valid else None, "loss": repr(loss)}
+        self.settings = {"train": list(train), "valid": list(valid) if valid else None}
+        self.settings |= {"observed": [target.told for target in self.targets]}
         self.settings |= {"solver": repr(solver), "warmup": warmup, "penalty": penalty, "names": self.members.names}
         self.stage = self.step_in_stage = self.since_best = self.done_steps = self.failures = 0
         self.spent, self._digest = 0.0, None
@@ -146,12 +148,11 @@ class Run:
         return self._over(part, scored, None, storage, carry=number > 0)
 
     def _over(self, part: slice, train: slice, valid: slice | None, storage0, carry: bool = False) -> Objective:
-        observed = self.observed[part]
         parameters = _Carried(self.parameters) if carry else self.parameters
         solver = self.solver.over(part) if isinstance(self.solver, OneStep) else self.solver
         return Objective(
-            self.model, parameters, self.members, self.forcing.isel(part), observed, train, valid, self.prepared,
-            self.valid_score, solver, self.observe, storage0, self.penalty, safe=self.best_x,
+            self.model, parameters, self.members, self.forcing.isel(part), self.targets, train, valid, solver,
+            [target.window(part) for target in self.targets], part.start == 0, storage0, self.penalty, safe=self.best_x,
         )  # fmt: skip
 
     def _first(self, optimiser, objective: Objective):
@@ -205,7 +206,12 @@ class Run:
     def _record(self, stage: Stage, objective: Objective, seconds: float) -> None:
         valid = objective.valid_loss.tolist() if self.valid is not None and objective.valid_loss is not None else None
         row = {"stage": self.stage, "optimiser": stage.optimiser, "step": self.done_steps, "seconds": seconds}
-        self.history.append(row | {"train": self.state.loss.tolist(), "valid": valid})
+        row |= {"train": self.state.loss.tolist(), "valid": valid}
+        parts = {}
+        for target, (train, valid) in zip(self.targets, objective.parts, strict=True):
+            if target.label:
+                parts[target.label] = {"train": train.tolist(), "valid": None if valid is None else valid.tolist()}
+        self.history.append(row | {"parts": parts} if parts else row)
         self.spent += seconds
 
     def _shown(self) -> dict[str, str]:
@@ -220,13 +226,13 @@ class Run:
             told = self.settings | {"stages": [asdict(s) for s in self.stages], "patience": self.patience}
             told |= {"members": self.members.members, "model": repr(self.model), "parameters": repr(self.parameters)}
             told |= {"ranges": repr(getattr(self.parameters, "ranges", None))}
-            told |= {"observe": getattr(self.observe, "__qualname__", repr(self.observe))}
             told |= {"batch": self.forcing.batch, "labels": [self.forcing.basins, self.forcing.members]}
             # an address in memory, which an object without a repr of its own shows, is another one in every process
             text = re.sub(r" at 0x[0-9a-fA-F]+", "", json.dumps(told, sort_keys=True))
             digest = hashlib.sha256(text.encode())
             digest.update(self.forcing.time_edge.tobytes())
-            named = {**self.forcing.values, "observed": self.observed, "storage0": self.given_storage0}
+            named = {**self.forcing.values, "storage0": self.given_storage0}
+            named |= {f"observed {i}": target.values for i, target in enumerate(self.targets)}
             for name, value in (*sorted(named.items()), *self.parameters.named_buffers()):
                 digest.update(name.encode())
                 if value is not None:

@@ -24,7 +24,7 @@ def visited(model: Balance, simulation: Simulation) -> dict[str, Tensor]:
     with torch.no_grad():
         values = model.named(stores, *problem.at(slice(None)))
     shape = simulation.storage[:-1].shape[:-1]
-    return {n: v.expand(shape) for n, v in values.items()}
+    return {n: v.expand(shape) for n, v in values.items() if isinstance(v, Tensor)}  # an empty group is no tensor
 
 
 def standardise(model: Balance, simulation: Simulation) -> None:

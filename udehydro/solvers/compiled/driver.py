@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from udehydro.balance import Balance
 from udehydro.errors import ConfigError
 from udehydro.laws.neural import Perceptron
+from udehydro.solvers.adjoint import Tangents
 from udehydro.solvers.compiled import module
 from udehydro.solvers.march import March, Steps
 from udehydro.solvers.one_step import Cuts, OneStep
@@ -31,7 +32,7 @@ _PROGRAMS: WeakKeyDictionary[Balance, dict] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Compiled(OneStep):
-    """Sequential stepping of implicit tableaux in compiled loops on the CPU; options of every driver in
+    """Sequential stepping in compiled loops on the CPU; options of every driver in
     :class:`OneStep`.
 
     The laws are traced once and compiled with the loops (some seconds for a new model, kept on disk). Stores that
@@ -45,7 +46,7 @@ class Compiled(OneStep):
     Raises
     ------
     ConfigError
-        Without numba, for tensors that are not on the CPU, and for explicit tableaux.
+        Without numba, and for tensors that are not on the CPU.
     StructureError
         For laws that look at values, and networks with a member axis.
     """
@@ -53,11 +54,6 @@ class Compiled(OneStep):
     _: KW_ONLY
     warm_start: bool = True
     memory: WarmStart = field(default_factory=WarmStart, init=False, repr=False, compare=False)
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not self.tableau.implicit:
-            raise ConfigError(f"Compiled needs an implicit tableau, not '{self.tableau.name}'; use Stepping.")
 
     def march(self, problem: Problem, y: Tensor, cuts: Cuts, report: SolverReport) -> March:
         if problem.days.device.type != "cpu":
@@ -80,14 +76,14 @@ class Compiled(OneStep):
         return march
 
 
-def compiled(problem: Problem) -> ModuleType:
-    """The program of a problem's model, made once for few and once for many basins."""
+def compiled(problem: Problem, build: Callable[[Balance, int], ModuleType] = module.build) -> ModuleType:
+    """The program that ``build`` makes of a problem's model, made once for few and once for many basins."""
     if not available():
         raise ConfigError("Compiled needs numba: pip install 'udehydro[fast]', or use AllAtOnce.")
     programs, key = _PROGRAMS.setdefault(problem.model, {}), _key(problem)
-    if key not in programs:
-        programs[key] = module.build(problem.model, key[0])
-    return programs[key]
+    if (build, key) not in programs:
+        programs[build, key] = build(problem.model, key[0])
+    return programs[build, key]
 
 
 def _key(problem: Problem) -> tuple:
@@ -123,7 +119,7 @@ def has_networks(problem: Problem) -> bool:
 
 def is_built(problem: Problem) -> bool:
     """Whether the model was compiled before, by this process, for such a batch."""
-    return _key(problem) in _PROGRAMS.get(problem.model, {})
+    return (module.build, _key(problem)) in _PROGRAMS.get(problem.model, {})
 
 
 class _Record(March):
@@ -168,6 +164,35 @@ class _Record(March):
             position += weight.numel()
         dtype = problem.days.dtype
         return torch.from_numpy(adjoint).reshape(self.storage.shape).to(dtype), [g.to(dtype) for g in gradients]
+
+    def push(
+        self, problem: Problem, tableau: Tableau, tangents: Tangents, stores: Sequence[int], fluxes: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        program = compiled(problem, module.build_tangents)
+        intervals, basins = self.pieces.shape
+        count, batch, n_forcings = len(tangents.which), problem.batch, len(problem.forcing)
+        a, b = (np.array(c, dtype=float) for c in (tableau.a, tableau.b))
+        given = [f for f in tangents.forcing if f is not None]
+        driven = np.array([-1 if f is None else 0 for f in tangents.forcing])
+        driven[driven == 0] = np.arange(len(given))
+        tangent = np.zeros((max(1, len(given)), max(1, n_forcings), intervals if given else 1, basins))
+        for place, series in zip(tangent, given, strict=False):
+            for target, values in zip(place, series, strict=True):
+                target[:] = values.double().reshape(intervals, basins).numpy()
+        storage = np.zeros((count, len(stores), intervals + 1, basins))
+        volume = np.zeros((count, len(fluxes), intervals, basins))
+        which = tangents.which.expand(count, *batch).reshape(count, basins).contiguous().numpy()
+        forcing, theta, moving = self.inputs
+        _share(
+            basins, program.LANES, program.push, a, b, forcing, theta, moving, module.flat_weights(problem.model),
+            problem.days.double().numpy(), self.pieces, self.first, self.stages, which, driven, tangent,
+            np.array(stores, dtype=np.int64), np.array(fluxes, dtype=np.int64), storage, volume,
+        )  # fmt: skip
+        storage, volume = (torch.from_numpy(v).unflatten(-1, batch or (1,)) for v in (storage, volume))
+        if not batch:
+            storage, volume = storage[..., 0], volume[..., 0]
+        dtype = problem.days.dtype
+        return storage.movedim(1, -1).to(dtype), volume.movedim(1, -1).to(dtype)
 
 
 class _Run:

@@ -66,62 +66,97 @@ def _offsets(model: Balance) -> tuple[dict[int, tuple[int, Tensor]], dict[int, t
 
 
 def build(model: Balance, lanes: int) -> ModuleType:
-    """Trace, write and load the module of a model; compiling follows at its first run.
+    """Trace, write and load the module of a model that marches and walks back; compiling follows at its first run.
 
     ``lanes`` basins are computed side by side, unless laws hold arrays: these are run along instead.
 
     Raises StructureError for laws that cannot be compiled.
     """
-    if any(getattr(m, "members", None) is not None for m in model.modules()):
-        raise StructureError(
-            "Networks with a member axis have other weights for every member, which the compiled driver does not do: "
-            "use AllAtOnce."
-        )
-    offsets, copies = _offsets(model)
-    n, blocks = trace.shapes(model), newton.strongly_connected(model.dependence)
-    places = Places(n, max(len(b) for b in blocks))
+    blocks = newton.strongly_connected(model.dependence)
     trained = [p for p in model.parameters() if p.requires_grad]
     traced = [*(trace.tendency_and_jacobian(model, b) for b in blocks), trace.rates(model)]
-    try:
-        *writers, flows, adjoint = (
-            source.Writer(t, offsets, copies) for t in (*traced, trace.linearised(model, trained))
-        )
-    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StructureError(
-            f"The laws of '{model.structure.name}' use an operation in a way the compiled driver does not know "
-            f"({type(error).__name__}: {error}): use AllAtOnce or Stepping."
-        ) from error
-    places.workspace = max(w.workspace for w in (*writers, flows, adjoint))
-    places.lanes = 1 if places.workspace else lanes
+    *writers, flows, adjoint = _writers(model, [*traced, trace.linearised(model, trained)])
+    places = _places(model, (*writers, flows, adjoint), lanes)
+    n, offsets = places.counts, _offsets(model)[0]
     text = [writer for number, block in enumerate(blocks) for writer in _block(writers[number], block, number, places)]
     text += [_dispatch("prologue", len(blocks)), _dispatch("body", len(blocks))]
     inputs = [f"{name}{i}" for name, count in (("y", n.stores), ("x", n.forcing), ("t", n.theta)) for i in range(count)]
     rates = zip([places.of("Q", i) for i in range(n.fluxes)], flows.outputs, strict=True)
     text.append(source.function("rates", "z, w", flows.lines, [*rates], places.inputs(inputs), places.lanes))
     text += _adjoint(adjoint, model, [f"gw|{offsets[id(p)][0]}" for p in trained], places)
-    text += _transfers(n)
-    moves = [[-1 if end is None else end for end in move] for move in model.moves]
     constants = [
-        places.text(),
         f"MEMBERS = np.array({[i for block in blocks for i in block]})",
         f"BEGIN = np.array({[sum(len(b) for b in blocks[:k]) for k in range(len(blocks))]})",
         f"WIDTH = np.array({[len(b) for b in blocks]})",
-        f"DENSE = np.ones(({places.counts.stores}, {places.counts.stores}), dtype=np.bool_)",
-        f"FILLED = np.array({_filled(model.dependence)})",
-        f"MOVES = np.array({moves or [[-1, -1]]})",
+        f"DENSE = np.ones(({n.stores}, {n.stores}), dtype=np.bool_)",
+        f"FILLED = np.array({_filled(list(zip(*model.dependence, strict=True)))})",
     ]
-    functions, loops = (
-        Path(__file__).with_name(name).read_text(encoding="utf-8").split(MARK)[1]
-        for name in ("elementary.py", "kernels.py")
+    return _assembled(model, places, constants, text, ["kernels.py"])
+
+
+def build_tangents(model: Balance, lanes: int) -> ModuleType:
+    """Trace, write and load the module of a model that pushes tangents along a march; as :func:`build`."""
+    traced, entries = trace.partials(model)
+    (writer,) = _writers(model, [traced])
+    places = _places(model, (writer,), lanes)
+    n = places.counts
+    begin = {"y": 0, "x": n.fluxes * n.stores, "t": n.fluxes * (n.stores + n.forcing)}
+    width = {"y": n.stores, "x": n.forcing, "t": n.theta}
+    rows = [begin[name] + f * width[name] + i for f, name, i in entries]
+    at = [f"d[{r * places.lanes} + e]" if places.lanes > 1 else f"d[{r}]" for r in rows]
+    inputs = [f"{name}{i}" for name, count in width.items() for i in range(count)]
+    results = list(zip(at, writer.outputs, strict=True))
+    text = [source.function("partials", "z, w, d", writer.lines, results, places.inputs(inputs), places.lanes)]
+    found = {name: [[(f, name, i) in entries for i in range(width[name])] for f in range(n.fluxes)] for name in "yx"}
+    constants = [
+        f"BY_STORES = np.array({found['y']})",
+        f"BY_FORCINGS = np.array({[row or [False] for row in found['x']]})",
+        f"QX, QT, PARTIALS = {begin['x']}, {begin['t']}, {n.fluxes * (n.stores + n.forcing + n.theta)}",
+        f"FILLED = np.array({_filled(model.dependence)})",
+    ]
+    return _assembled(model, places, constants, text, ["kernels.py", "tangents.py"])
+
+
+def _writers(model: Balance, traced: Sequence[trace.Traced]) -> list[source.Writer]:
+    """Statements of some traced functions."""
+    if any(getattr(m, "members", None) is not None for m in model.modules()):
+        raise StructureError(
+            "Networks with a member axis have other weights for every member, which the compiled driver does not do: "
+            "use AllAtOnce."
+        )
+    offsets, copies = _offsets(model)
+    try:
+        return [source.Writer(t, offsets, copies) for t in traced]
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StructureError(
+            f"The laws of '{model.structure.name}' use an operation in a way the compiled driver does not know "
+            f"({type(error).__name__}: {error}): use AllAtOnce or Stepping."
+        ) from error
+
+
+def _places(model: Balance, writers: Sequence[source.Writer], lanes: int) -> Places:
+    places = Places(trace.shapes(model), max(len(b) for b in newton.strongly_connected(model.dependence)))
+    places.workspace = max(w.workspace for w in writers)
+    places.lanes = 1 if places.workspace else lanes
+    return places
+
+
+def _assembled(model: Balance, places: Places, constants, text, loops: Sequence[str]) -> ModuleType:
+    """The module of constants, functions made from laws, and loops; ``text`` is complete, so all places are known."""
+    moves = [[-1 if end is None else end for end in move] for move in model.moves]
+    constants = [places.text(), *constants, f"MOVES = np.array({moves or [[-1, -1]]})"]
+    functions, *loops = (
+        Path(__file__).with_name(name).read_text(encoding="utf-8").split(MARK)[1] for name in ("elementary.py", *loops)
     )
     names = VECTORS if places.lanes > 1 else SCALARS
-    return _load("\n\n\n".join([HEADER + "\n" + "\n".join(constants), functions, names, *text, loops]))
+    text = [*text, *_transfers(places.counts)]
+    return _load("\n\n\n".join([HEADER + "\n" + "\n".join(constants), functions, names, *text, *loops]))
 
 
 def _filled(dependence) -> list[list[bool]]:
-    """Where the transposed Jacobian with a diagonal and its factors can have entries."""
+    """Where a matrix that has entries by ``dependence`` and on its diagonal, and its factors, can have entries."""
     n = len(dependence)
-    filled = [[i == j or bool(dependence[j][i]) for j in range(n)] for i in range(n)]
+    filled = [[i == j or bool(dependence[i][j]) for j in range(n)] for i in range(n)]
     for p in range(n):
         for i in range(p + 1, n):
             if filled[i][p]:

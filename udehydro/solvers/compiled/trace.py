@@ -79,6 +79,32 @@ def linearised(model: Balance, weights: Sequence[Tensor]) -> Traced:
     return _trace(model, function, cotangents="cd")
 
 
+def partials(model: Balance) -> tuple[Traced, list[tuple[int, str, int]]]:
+    """Derivatives of every flux by the stores, forcings and parameters it depends on.
+
+    Beside the graph, what its outputs are: flux, ``y``, ``x`` or ``t``, and which store, forcing or parameter.
+    """
+    entries: list[tuple[int, str, int]] = []
+
+    def function(stores, forcing, theta):
+        parts = [[v.detach().requires_grad_() for v in part] for part in (stores, forcing, theta)]
+        inputs = [(name, i, v) for name, part in zip("yxt", parts, strict=True) for i, v in enumerate(part)]
+        entries.clear()
+        outputs = []
+        with torch.enable_grad():
+            for f, flux in enumerate(model.fluxes(*parts)):
+                if not flux.requires_grad:
+                    continue
+                found = torch.autograd.grad(flux.sum(), [v for *_, v in inputs], retain_graph=True, allow_unused=True)
+                for (name, i, _), derivative in zip(inputs, found, strict=True):
+                    if derivative is not None:
+                        entries.append((f, name, i))
+                        outputs.append(derivative)
+        return outputs
+
+    return _trace(model, function), entries
+
+
 def _paired(fluxes: Sequence[Tensor], cotangent: Sequence[Tensor]) -> Tensor:
     return sum((q * c).sum() for q, c in zip(fluxes, cotangent, strict=True))
 

@@ -1,0 +1,269 @@
+"""What networks find in CAMELS basins, written as formulas: bucket, hybrid and formula on the same unseen years.
+
+For every basin: train the hybrid M50 (Hoege et al. 2022) inside the calibrated bucket M0, read what its networks do,
+let them nominate formulas for evapotranspiration and discharge, refit every candidate through the ODE, choose on
+validation years, refit, and open the test years once. M0 and M50 are those of bucket_and_hybrids.py, whose results are
+needed. Results are kept, and a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+
+import numpy as np
+import torch
+from _report import table, write
+from bucket_and_hybrids import HYBRIDS, TEST, TRAIN, VALID, WARMUP, Unit, cache, chosen_basins, data, formula
+
+from udehydro import Balance, Range, simulate
+from udehydro.discovery import Library, Samples, Task, Term, Union, discover, sample
+from udehydro.discovery.judge import preferred, score
+from udehydro.errors import UdehydroError
+from udehydro.files import write_json_atomic
+from udehydro.models import exphydro_mended
+from udehydro.solvers import Compiled
+from udehydro.training import Observed, kge, nse
+from udehydro.training.gaussian import Gaussian
+from udehydro.training.recipes import Periods, hybridise
+
+SCRIPT = "discovery_camels"
+MARGIN = 0.005
+"""NSE of validation within which the law with the fewest constants is taken."""
+INNER = Periods.of(("1980-10-01", "1995-09-30"), valid=("1990-10-01", "1995-09-30"))
+"""Years that networks for nomination see: none of those that candidates are chosen on."""
+FREE = ("smax", "ddf", "tmax", "tmin", "soil")
+SOLVER = Compiled(warm_start=False)
+NETWORKS, KEEP, STARTS = 2, 5, 1
+
+S = "soil/smax"
+CLIPPED = "saturation(soil, smax)"
+WET = "(rainfall + melt)"
+RATE = Range(0.001, 1000.0, "mm/d", 5.0)
+
+
+def evapotranspiration() -> Library:
+    """A potential rate times a factor, a shape of the filling, and, in half of them, one of the snow.
+
+    The rates: Hamon's PET of the bucket, one linear in temperature above a threshold (as Oudin et al. 2005), one
+    exponential in it, both times day length.
+    """
+    rates = {
+        "pet": ({}, Range(0.05, 5.0, "1", 1.0)),
+        "dayl*max(temp - t, 0)": ({"t": Range(-15.0, 10.0, "degC", -5.0)}, Range(1e-4, 0.2, "mm/d/h/K", 0.01)),
+        "dayl*exp(q*temp)": ({"q": Range(0.0, 0.3, "1/K", 0.06)}, Range(1e-3, 2.0, "mm/d/h", 0.05)),
+    }
+    shapes = {
+        "1": {},
+        CLIPPED: {},
+        f"power({CLIPPED}, m)": {"m": Range(0.1, 15.0, "1", 1.5)},
+        f"(1 - exp(-a*{CLIPPED}))": {"a": Range(0.2, 30.0, "1", 3.0)},
+        f"min(1, {CLIPPED}/b)": {"b": Range(0.02, 1.0, "1", 0.6)},
+        f"{CLIPPED}/({CLIPPED} + c)": {"c": Range(0.01, 10.0, "1", 0.5)},
+        f"{CLIPPED}**2/({CLIPPED}**2 + c**2)": {"c": Range(0.02, 5.0, "1", 0.5)},
+    }
+    snow = {"": {}, "*exp(-max(snow, 0)/d)": {"d": Range(1.0, 1000.0, "mm", 30.0)}}
+    return Library([
+        Term(f"{rate}*{shape}{cover}".replace("*1", ""), {**own, **filling, **depth}, factor)
+        for rate, (own, factor) in rates.items()
+        for shape, filling in shapes.items()
+        for cover, depth in snow.items()
+    ])  # fmt: skip
+
+
+def discharge() -> Library:
+    """Drainage of the store, and runoff of rain and melt that grows with the filling; sums of up to two."""
+    n, f, b = Range(0.3, 30.0, "1", 4.0), Range(0.5, 40.0, "1", 6.0), Range(0.05, 20.0, "1", 2.0)
+    drainage = [
+        Term(S, {}, RATE),
+        Term(f"power({S}, n)", {"n": n}, RATE),
+        Term(f"(exp(f*min({S}, 2)) - 1)/(exp(f) - 1)", {"f": f}, RATE),
+        Term(f"max({S} - c, 0)", {"c": Range(0.0, 1.5, "1", 0.3)}, RATE),
+    ]
+    part = Range(0.0, 2.0, "1", 0.3)
+    runoff = [
+        Term(WET, {}, part),
+        Term(f"{WET}*{CLIPPED}", {}, part),
+        Term(f"{WET}*power({CLIPPED}, b)", {"b": b}, part),
+        Term(f"{WET}*exp(f*({CLIPPED} - 1))", {"f": f}, part),
+    ]
+    return Library([*drainage, *runoff], most=2)
+
+
+def networks(bucket, record, target) -> Samples:
+    """What M50, trained on the inner years, does in them."""
+    kind = HYBRIDS["M50"]
+    known = record.between(*INNER.train).stop
+    forcing, observed = record.isel(slice(0, known)), target[:known]
+    hybrid = hybridise(
+        bucket, kind.laws, forcing, observed, INNER, seeds=NETWORKS, steps=kind.steps, learning_rate=kind.learning_rate,
+        teach_steps=kind.teach_steps, refit_all=True, progress=False,
+    )  # fmt: skip
+    model, parameters = hybrid.candidates
+    many = forcing.independent(NETWORKS)
+    with torch.no_grad():
+        start = parameters.storage0(model.store_names)
+        ran = simulate(model, many, theta=parameters(many), storage0=start)
+    losses = 1.0 - nse(ran.discharge[WARMUP:], observed[WARMUP:, None].expand(-1, NETWORKS, -1))[:, 0]
+    return sample(model, ran, ("et", "discharge"), structure=exphydro_mended, member=int(losses.argmin()), alone=True)
+
+
+def start_of(bucket) -> dict[str, float]:
+    values = {n: float(v) for n, v in bucket.before_refit().items()}
+    storages = bucket.before_refit.storage0(bucket.model.store_names).reshape(-1)
+    return values | {n: float(s) for n, s in zip(bucket.model.store_names, storages, strict=True)}
+
+
+def distil(basin: str, union: Union, results: dict) -> dict:
+    """Everything for one basin; only the last lines look at test years."""
+    began = time.perf_counter()
+    forcing, observed = data(basin)
+    known = forcing.between(*TRAIN).stop
+    record, target, periods = forcing.isel(slice(0, known)), observed[:known], Periods.of(TRAIN, valid=VALID)
+    bucket = formula(results[Unit(basin, "M0").key], basin)
+    samples = networks(bucket, record, target)
+    trained = time.perf_counter()
+    fitted, valid = record.between(*periods.fit_on), record.between(*VALID)
+    start = start_of(bucket)
+    start = {n: v for n, v in start.items() if n in (*union.model.parameter_names, *union.model.store_names)}
+
+    def task(part: slice, values: dict) -> Task:
+        end = record.isel(slice(0, part.stop))
+        q = Observed("discharge", target[: part.stop, None], Gaussian(float(np.nanstd(target[part]))))
+        return Task(end, [q], values, FREE, score=slice(WARMUP, part.stop), solver=SOLVER, ranges=RANGES, steps=40)
+
+    first = task(fitted, start)
+    ranked = discover(union, None, first, samples=samples, keep=KEEP, starts=STARTS, again=5, every=0)
+    judged = score(ranked, task(slice(0, known), start), target, valid)
+    ranked = preferred(ranked, judged, MARGIN)
+    chosen = ranked.candidates[ranked.chosen]
+    values = ranked.values(ranked.chosen)
+    final = task(slice(0, known), start)
+    refit = final.fit(union, [chosen], [values])
+    found = {n: float(v[0]) for n, v in refit.values.items()}
+    terms = [[lib.terms[j].text for j in c] for lib, c in zip(union.libraries.values(), chosen, strict=True)]
+    result = {
+        "terms": terms,
+        "laws": {n: law.text for n, law in union.laws(chosen, found).items()},
+        "values": {n: found[n] for n in (*union.free(chosen), *FREE)},
+        "valid": float(-ranked.criterion[ranked.chosen]),
+        "best valid": float(-ranked.criterion[0]),
+        "class": [
+            [
+                [lib.terms[j].text for j in c]
+                for lib, c in zip(union.libraries.values(), ranked.candidates[i], strict=True)
+            ]
+            for i in ranked.rivals
+        ],
+        "candidates": len(ranked.candidates),
+        "diverged": int(judged.isinf().sum()),
+        "support": {n: samples.support[n] for n in ("soil", "snow")},
+        "seconds": [trained - began, time.perf_counter() - trained],
+    }
+    return result | tested(union, chosen, found, forcing, observed)
+
+
+def tested(union: Union, chosen, found: dict, forcing, observed) -> dict:
+    """Scores of the formula, put back into the model, from one continuous run; its balance error."""
+    model = Balance(exphydro_mended, **union.laws(chosen, found))
+    declared = model.structure.parameters
+    theta = {n: found.get(n, declared[n].default) for n in model.parameter_names}
+    run_ = simulate(model, forcing, theta=theta, storage0={n: found[n] for n in model.store_names})
+    seen = observed.clone()
+    seen[:WARMUP] = torch.nan
+    scores = {"balance": float(run_.max_balance_error().max())}
+    for name, period in (("train", TRAIN), ("test", TEST)):
+        part = forcing.between(*period)
+        scores[name] = float(nse(run_.discharge[part], seen[part]))
+        scores[f"{name} kge"] = float(kge(run_.discharge[part], seen[part]))
+    return scores
+
+
+RANGES = {"soil": Range(0.0, 3000.0, "mm", 100.0)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--report", action="store_true", help="write the page from what is there, run nothing")
+    parser.add_argument("basins", nargs="*", help="some basins only; nothing is written then")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if not cache().exists():
+        raise SystemExit("Run bucket_and_hybrids.py first: this goes on from its buckets and hybrids.")
+    before, kept = json.loads(cache().read_text()), cache().with_name(f"{SCRIPT}.json")
+    results = json.loads(kept.read_text()) if kept.exists() else {}
+    basins = options.basins or chosen_basins()
+    union = None if options.report else Union(exphydro_mended, {"et": evapotranspiration(), "discharge": discharge()})
+    for i, basin in enumerate(basins):
+        if basin not in results and not options.report:
+            try:
+                results[basin] = distil(basin, union, before)
+            except UdehydroError as error:
+                results[basin] = {"failure": str(error)}
+            write_json_atomic(kept, results)
+            r = results[basin]
+            told = r.get("failure") or f"validation {r['valid']:.3f}, {sum(r['seconds']):.0f} s, {r['laws']}"
+            print(f"{i + 1}/{len(basins)} {basin}: {told}", flush=True)
+    if not options.basins:
+        report({b: results[b] for b in basins if b in results}, before)
+
+
+def report(results: dict, before: dict) -> None:
+    """The table, and which terms were chosen how often."""
+    rows, found = [], []
+    for basin, r in results.items():
+        bucket, hybrid = (before[Unit(basin, m).key] for m in ("M0", "M50"))
+        if "failure" in r or "failure" in hybrid:
+            rows.append([basin, *[""] * 5, r.get("failure", "")])
+            continue
+        found.append((bucket, hybrid, r))
+        each = [f"{x['valid']:.3f}" for x in (bucket, hybrid, r)], [f"{x['test']:.3f}" for x in (bucket, hybrid, r)]
+        laws = "; ".join(f"{n} = {law}" for n, law in r["laws"].items())
+        rows.append([basin, " / ".join(each[0]), " / ".join(each[1]), f"{r['test kge']:.3f}", str(len(r["class"])),
+                     f"{r['balance']:.0e}", f"`{laws}`"])  # fmt: skip
+    medians = np.median([[x["test"] for x in three] for three in found], axis=0)
+    kept = (medians[2] - medians[0]) / (medians[1] - medians[0])
+    diverged = sum(r["diverged"] for *_, r in found), sum(r["candidates"] for *_, r in found)
+    counts = [table(["term", "basins"], _shares([r["terms"][i] for *_, r in found])) for i in range(2)]
+    head = ["basin", "validation: M0 / M50 / formula", "test", "KGE of formula", "class", "balance, mm", "laws"]
+    minutes = sum(sum(r["seconds"]) for *_, r in found) / 60
+    body = BODY.format(
+        count=len(found), medians=" / ".join(f"{m:.3f}" for m in medians), kept=f"{100 * kept:.0f}",
+        better=sum(r["test"] > b["test"] for b, _, r in found), ahead=sum(r["test"] > h["test"] for _, h, r in found),
+        worst=" / ".join(f"{min(t[i]['test'] for t in found):.3f}" for i in range(3)),
+        diverged=f"{diverged[0]} of {diverged[1]}", table=table(head, rows), et=counts[0], discharge=counts[1],
+        failed=len(results) - len(found), minutes=f"{minutes:.0f}", margin=MARGIN, years=INNER.train[1][:4],
+    )  # fmt: skip
+    write(SCRIPT, "Discovery: what M50's networks turn into", body)
+
+
+def _shares(chosen: list[list[str]]) -> list[list[str]]:
+    counts = Counter(t for terms in chosen for t in terms)
+    return [[f"`{t}`", f"{n} ({100 * n / len(chosen):.0f} %)"] for t, n in counts.most_common()]
+
+
+BODY = """One model a basin; the basins, the bucket M0 and the hybrid M50 are those of the table above, same split, same
+solver (SDIRK2, one step a day). Networks for nomination were trained on years to {years}. Candidates were refitted
+through the ODE up to the validation years and chosen there (fewest constants within {margin} of the best NSE), and the
+choice was refitted on all twenty years. Test years were opened once, by this script.
+
+**{count} basins: median test NSE of M0 / M50 / formula {medians}; formulas keep {kept} % of what the hybrid gains.**
+Better than M0 in {better} basins, than M50 in {ahead}; worst {worst}. Runs of refitted candidates that diverged:
+{diverged}; basins without a result: {failed}. {minutes} minutes in all, networks included.
+
+{table}
+
+Class: laws within {margin} of the best in validation. Constants at their refitted values are in the results file.
+
+Evapotranspiration:
+
+{et}
+
+Discharge:
+
+{discharge}"""
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Discovery: from a law that networks have learned to the formulas that data bear out. Needs sympy.
+
+:func:`sample` reads the learned laws where the model went, a :class:`Library` says what formulas may be made of,
+:func:`discover` refits all candidates through the ODE and ranks them.
+"""
+
+from udehydro.discovery.discover import Engine, discover
+from udehydro.discovery.library import Library, Term, outflows, polynomials, products, shares
+from udehydro.discovery.nominate import Nominee, nominate
+from udehydro.discovery.sample import Samples, sample
+from udehydro.discovery.search import Ranked, Task, search
+from udehydro.discovery.union import Candidate, Union, describe
+
+__all__ = [
+    "Candidate",
+    "Engine",
+    "Library",
+    "Nominee",
+    "Ranked",
+    "Samples",
+    "Task",
+    "Term",
+    "Union",
+    "describe",
+    "discover",
+    "nominate",
+    "outflows",
+    "polynomials",
+    "products",
+    "sample",
+    "search",
+    "shares",
+]

@@ -1,0 +1,78 @@
+"""Judgement: how candidates do on years that nothing was fitted to, and whether they stay where the model went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from udehydro.discovery.sample import Samples
+from udehydro.discovery.search import Ranked, Task
+from udehydro.errors import SolverError
+from udehydro.simulate import simulate
+from udehydro.simulation import Simulation
+from udehydro.training.metrics import nse
+
+
+def simulated(ranked: Ranked, task: Task, candidates: Sequence[int] | None = None) -> Simulation:
+    """One continuous run over the whole record of a task by some candidates (all by default), batch (n, basins)."""
+    index = torch.arange(len(ranked.candidates)) if candidates is None else torch.tensor(list(candidates))
+    model, values = ranked.union.model, {n: v[index] for n, v in ranked.fits.values.items()}
+    record = task.forcing.with_members(len(index))
+    theta = {n: values[n][:, None] for n in model.parameter_names}
+    start = torch.stack([values[n] for n in model.store_names], dim=-1)[:, None].expand(*record.batch, -1)
+    with torch.no_grad():
+        return simulate(model, record, theta=theta, storage0=start, solver=task.solver)
+
+
+def score(
+    ranked: Ranked, task: Task, observed: Tensor, period: slice, metric: Callable[[Tensor, Tensor], Tensor] = nse
+) -> Tensor:
+    """A metric of discharge (n,) by candidate over some intervals, the mean over basins; -inf for a run that fails.
+
+    observed : (T, basins), NaN where missing.
+    """
+    scores = torch.full((len(ranked.candidates),), -torch.inf, dtype=torch.float64)
+    going = list(range(len(scores)))
+    while going:
+        try:
+            flow = simulated(ranked, task, going).discharge
+        except SolverError as error:
+            failed = torch.ones(len(going)) if error.failed is None else error.failed.reshape(len(going), -1).any(1)
+            going = [g for g, f in zip(going, failed.tolist(), strict=True) if not f]
+            continue
+        target = observed[period, None].expand(-1, len(going), -1)
+        found = metric(flow[period], target).mean(-1)
+        scores[going] = torch.where(found.isfinite(), found, -torch.inf)
+        break
+    return scores
+
+
+def preferred(ranked: Ranked, scores: Tensor, margin: float) -> Ranked:
+    """The ranking with the decision by a score: fewest constants, then the higher score, within ``margin`` of the best.
+
+    For records whose errors are no independent noise, where a likelihood claims more than it knows: the score is one of
+    validation years.
+    """
+    order = torch.argsort(scores, descending=True)
+    candidates = tuple(ranked.candidates[i] for i in order.tolist())
+    constants = tuple(ranked.constants[i] for i in order.tolist())
+    ordered = scores[order]
+    within = (ordered >= ordered[0] - margin).nonzero()[:, 0].tolist()
+    chosen = min(within, key=lambda i: (constants[i], -float(ordered[i])))
+    return replace(
+        ranked, candidates=candidates, fits=ranked.fits.take(order), criterion=-ordered, constants=constants,
+        margin=margin, chosen=chosen,
+    )  # fmt: skip
+
+
+def outside(samples: Samples, values: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, float]:
+    """Share of values, by name, beyond what was visited when the law was learned: claims do not reach there."""
+    shares = {}
+    for name in names:
+        low, *_, high = samples.support[name]
+        beyond = (values[name] < low) | (values[name] > high)
+        shares[name] = float(beyond.to(torch.float64).mean())
+    return shares
