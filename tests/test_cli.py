@@ -244,7 +244,14 @@ def test_the_program_runs_as_a_program():
 def test_the_demo_starts_anew_when_finished_and_spares_other_results(done: Path, tmp_path: Path, monkeypatch, capsys):
     pytest.importorskip("spotpy")
     pytest.importorskip("pyet")
-    tiny = {"starts": 1, "steps": 1, "refit_steps": 1, "neural": None, "train": "1980-01-01/1980-12-31"}
+    tiny = {
+        "starts": 1,
+        "steps": 1,
+        "refit_steps": 1,
+        "neural": None,
+        "discover": None,
+        "train": "1980-01-01/1980-12-31",
+    }
     monkeypatch.setattr(demo, "SETTINGS", {**demo.SETTINGS, **tiny, "test": "1981-01-01/1981-12-31"})
     out = tmp_path / "demo"
     for _ in range(2):

@@ -41,6 +41,7 @@ class Experiment:
     basins : ids, ``("all",)``, or ``()`` for data of one basin.
     model : name of a structure in `udehydro.models`.
     neural : fluxes or groups of fluxes of the model to be learned by networks, started from the calibrated formula.
+    discover : those of them that are to be written as formulas afterwards.
     seed : draws initial parameters and weights.
     device : where tensors live, as PyTorch calls it.
     starts : initial parameter sets per basin in the calibration; ``steps`` evaluations before the choice among them,
@@ -65,6 +66,7 @@ class Experiment:
     basins: tuple[str, ...] = ()
     model: str = "exphydro"
     neural: tuple[str, ...] = ()
+    discover: tuple[str, ...] = ()
     seed: int = 0
     device: str = "cpu"
     starts: int = 8
@@ -93,6 +95,9 @@ class Experiment:
         if not self.learning_rate > 0 or self.penalty < 0:
             raise ConfigError("learning_rate has to be above zero, and penalty not below.")
         _check_neural(self)
+        for name in self.discover:
+            if name not in self.neural:
+                raise ConfigError(f"discover: '{name}' is learned by no network.{suggest(name, self.neural)}")
         _check_periods(self)
 
     @classmethod
@@ -223,7 +228,7 @@ _FROM_ZERO = ("seed", "warmup_days", "fill_gaps")
 _PARSERS: dict[str, Callable[[object, str], object]] = (
     dict.fromkeys(("data", "out", "model", "device", "loss", "solver", "scheme"), settings.text)
     | dict.fromkeys(("train", "test", "valid"), settings.period)
-    | dict.fromkeys(("basins", "neural"), settings.names)
+    | dict.fromkeys(("basins", "neural", "discover"), settings.names)
     | {n: settings.whole(0 if n in _FROM_ZERO else 1) for n in _WHOLE}
     | dict.fromkeys(("area", "lat", "learning_rate", "penalty"), settings.real)
     | dict.fromkeys(("columns", "units"), settings.mapping)

@@ -19,7 +19,7 @@ from _report import table, write
 from bucket_and_hybrids import HYBRIDS, TEST, TRAIN, VALID, WARMUP, Unit, cache, chosen_basins, data, formula
 
 from udehydro import Balance, Range, simulate
-from udehydro.discovery import Library, Samples, Task, Term, Union, discover, sample
+from udehydro.discovery import Samples, Task, Union, discover, sample, usual
 from udehydro.discovery.judge import preferred, score
 from udehydro.errors import UdehydroError
 from udehydro.files import write_json_atomic
@@ -37,59 +37,6 @@ INNER = Periods.of(("1980-10-01", "1995-09-30"), valid=("1990-10-01", "1995-09-3
 FREE = ("smax", "ddf", "tmax", "tmin", "soil")
 SOLVER = Compiled(warm_start=False)
 NETWORKS, KEEP, STARTS = 2, 5, 1
-
-S = "soil/smax"
-CLIPPED = "saturation(soil, smax)"
-WET = "(rainfall + melt)"
-RATE = Range(0.001, 1000.0, "mm/d", 5.0)
-
-
-def evapotranspiration() -> Library:
-    """A potential rate times a factor, a shape of the filling, and, in half of them, one of the snow.
-
-    The rates: Hamon's PET of the bucket, one linear in temperature above a threshold (as Oudin et al. 2005), one
-    exponential in it, both times day length.
-    """
-    rates = {
-        "pet": ({}, Range(0.05, 5.0, "1", 1.0)),
-        "dayl*max(temp - t, 0)": ({"t": Range(-15.0, 10.0, "degC", -5.0)}, Range(1e-4, 0.2, "mm/d/h/K", 0.01)),
-        "dayl*exp(q*temp)": ({"q": Range(0.0, 0.3, "1/K", 0.06)}, Range(1e-3, 2.0, "mm/d/h", 0.05)),
-    }
-    shapes = {
-        "1": {},
-        CLIPPED: {},
-        f"power({CLIPPED}, m)": {"m": Range(0.1, 15.0, "1", 1.5)},
-        f"(1 - exp(-a*{CLIPPED}))": {"a": Range(0.2, 30.0, "1", 3.0)},
-        f"min(1, {CLIPPED}/b)": {"b": Range(0.02, 1.0, "1", 0.6)},
-        f"{CLIPPED}/({CLIPPED} + c)": {"c": Range(0.01, 10.0, "1", 0.5)},
-        f"{CLIPPED}**2/({CLIPPED}**2 + c**2)": {"c": Range(0.02, 5.0, "1", 0.5)},
-    }
-    snow = {"": {}, "*exp(-max(snow, 0)/d)": {"d": Range(1.0, 1000.0, "mm", 30.0)}}
-    return Library([
-        Term(f"{rate}*{shape}{cover}".replace("*1", ""), {**own, **filling, **depth}, factor)
-        for rate, (own, factor) in rates.items()
-        for shape, filling in shapes.items()
-        for cover, depth in snow.items()
-    ])  # fmt: skip
-
-
-def discharge() -> Library:
-    """Drainage of the store, and runoff of rain and melt that grows with the filling; sums of up to two."""
-    n, f, b = Range(0.3, 30.0, "1", 4.0), Range(0.5, 40.0, "1", 6.0), Range(0.05, 20.0, "1", 2.0)
-    drainage = [
-        Term(S, {}, RATE),
-        Term(f"power({S}, n)", {"n": n}, RATE),
-        Term(f"(exp(f*min({S}, 2)) - 1)/(exp(f) - 1)", {"f": f}, RATE),
-        Term(f"max({S} - c, 0)", {"c": Range(0.0, 1.5, "1", 0.3)}, RATE),
-    ]
-    part = Range(0.0, 2.0, "1", 0.3)
-    runoff = [
-        Term(WET, {}, part),
-        Term(f"{WET}*{CLIPPED}", {}, part),
-        Term(f"{WET}*power({CLIPPED}, b)", {"b": b}, part),
-        Term(f"{WET}*exp(f*({CLIPPED} - 1))", {"f": f}, part),
-    ]
-    return Library([*drainage, *runoff], most=2)
 
 
 def networks(bucket, record, target) -> Samples:
@@ -195,7 +142,9 @@ def main() -> None:
     before, kept = json.loads(cache().read_text()), cache().with_name(f"{SCRIPT}.json")
     results = json.loads(kept.read_text()) if kept.exists() else {}
     basins = options.basins or chosen_basins()
-    union = None if options.report else Union(exphydro_mended, {"et": evapotranspiration(), "discharge": discharge()})
+    union = (
+        None if options.report else Union(exphydro_mended, {n: usual(exphydro_mended, n) for n in ("et", "discharge")})
+    )
     for i, basin in enumerate(basins):
         if basin not in results and not options.report:
             try:

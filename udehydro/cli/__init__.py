@@ -54,6 +54,7 @@ def _all(
 
 
 app.command("fit", short_help="Calibrate a model, train networks for its fluxes.")(fit.command)
+app.command("discover", short_help="fit, and write what its networks learn as formulas.")(fit.command)
 app.command("simulate", short_help="Run a model over data.")(simulate.command)
 app.command("evaluate", short_help="Score the models of a run on any period.")(evaluate.command)
 app.add_typer(data.app, name="data")

@@ -17,6 +17,7 @@ SETTINGS = {
     "basins": "fulda",
     "model": "exphydro",
     "neural": "et,discharge",
+    "discover": "et,discharge",
     "train": "1980-01-01/1985-12-31",
     "test": "1986-01-01/1988-12-31",
     "starts": 5,

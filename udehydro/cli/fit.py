@@ -13,12 +13,16 @@ from udehydro.config import LOSSES, SCHEMES, SOLVERS, STRUCTURES, Experiment
 
 
 def command(
+    context: typer.Context,
     config: Path = typer.Option(None, "--config", "-c", metavar="YAML", help="Experiment file; flags override it."),
     data: str = o.DATA,
     basin: str = o.BASIN,
     model: str = typer.Option(None, "--model", help=f"One of: {', '.join(STRUCTURES)}. [default: exphydro]"),
     neural: str = typer.Option(
         None, "--neural", metavar="FLUX[,FLUX]", help="Fluxes to be learned by networks, e.g. et,discharge."
+    ),
+    discover: str = typer.Option(
+        None, "--discover", metavar="FLUX[,FLUX]", help="Learned fluxes to be written as formulas and put back."
     ),
     train: str = typer.Option(None, "--train", metavar="A/B", help="Dates to learn from, both inclusive."),
     valid: str = typer.Option(
@@ -57,6 +61,9 @@ def command(
 ) -> None:
     """Calibrate a model and, with --neural, train networks for some of its fluxes; report both.
 
+    With --discover, or as ``udehydro discover`` for all learned fluxes (et and discharge by default), networks are then
+    written as formulas, which are put back, refitted and compared on the same unseen years.
+
     \b
     udehydro fit --data mybasin.csv --model exphydro --neural et,discharge \\
       --train 1981-10-01/1995-09-30 --test 1995-10-01/2005-09-30 --out out/mybasin
@@ -70,9 +77,12 @@ def command(
     """
     from udehydro.experiment import run
 
+    if context.info_name == "discover" and config is None:
+        neural = neural or discover or "et,discharge"
+        discover = discover or neural
     given = dict(
-        data=data, basins=basin, model=model, neural=neural, train=train, valid=valid, test=test, out=out, seed=seed,
-        device=device, loss=loss, starts=starts, steps=steps, refit_steps=refit_steps, seeds=seeds,
+        data=data, basins=basin, model=model, neural=neural, discover=discover, train=train, valid=valid, test=test,
+        out=out, seed=seed, device=device, loss=loss, starts=starts, steps=steps, refit_steps=refit_steps, seeds=seeds,
         neural_steps=neural_steps, learning_rate=learning_rate, penalty=penalty, warmup_days=warmup_days, solver=solver,
         scheme=scheme, substeps=substeps, area=area, lat=lat, columns=o.pairs(column, "--column"),
         units=o.pairs(unit, "--unit"), dayfirst=dayfirst, fill_gaps=fill_gaps,

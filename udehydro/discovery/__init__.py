@@ -7,12 +7,16 @@
 from udehydro.discovery.discover import Engine, discover
 from udehydro.discovery.library import Library, Term, outflows, polynomials, products, shares
 from udehydro.discovery.nominate import Nominee, nominate
+from udehydro.discovery.recipe import Distillation, Distilled, distil
 from udehydro.discovery.sample import Samples, sample
 from udehydro.discovery.search import Ranked, Task, search
 from udehydro.discovery.union import Candidate, Union, describe
+from udehydro.discovery.usual import usual
 
 __all__ = [
     "Candidate",
+    "Distillation",
+    "Distilled",
     "Engine",
     "Library",
     "Nominee",
@@ -23,6 +27,7 @@ __all__ = [
     "Union",
     "describe",
     "discover",
+    "distil",
     "nominate",
     "outflows",
     "polynomials",
@@ -30,4 +35,5 @@ __all__ = [
     "sample",
     "search",
     "shares",
+    "usual",
 ]

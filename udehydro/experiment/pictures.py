@@ -28,6 +28,11 @@ CAPTIONS = {
     "law": "at the states the hybrid visited in the training period (grey: number of days). Dashed: the formula "
     "at the same states, with the parameter values of the hybrid; below: the ratio of both. Right: medians over the "
     "two inputs it depends on most.",
+    "along": "of every model along its own run in the training period, against the filling of its store between the 1 "
+    "and 99 % quantile: storage is not observed, so its zero and scale may differ between models. Line: median, band: "
+    "quartiles.",
+    "candidates": "NSE of every refitted candidate in fit (hollow) and validation (filled) by number of constants; "
+    "line: best of that length or shorter in validation; star: the choice.",
     "training": "Loss of every candidate (thin) and of the best one (thick): first with the validation period set "
     "aside, then the refit on all of the training period. A candidate is one start, or one set of initial weights.",
 }
@@ -54,8 +59,10 @@ def draw(record: Record, variants: list[Variant], neural: tuple[str, ...]) -> It
     for i, basin in enumerate(record.basins[:MOST_BASINS]):
         runs = {v.name: named(v.simulation, record.basins) for v in variants}
         yield from _series(record, variants, runs, i, basin)
-        for name in learned_names(variants[-1].simulation.model.structure, neural):
+        for name in learned_names(variants[min(1, len(variants) - 1)].simulation.model.structure, neural):
             yield _law(record, variants, runs, name, i, basin)
+        if variants[-1].distilled:
+            yield from _formulas(record, variants, runs, i, basin)
     for v in variants:
         if v.history:
             fig = plot.training_curve(_rows(v), title=f"Training of {v.name}")
@@ -94,10 +101,21 @@ def _series(record: Record, variants, runs, i: int, basin: str) -> Iterator[Draw
 
 def _law(record: Record, variants, runs, name: str, i: int, basin: str) -> Drawn:
     part = record.periods.refit_on
-    hybrid, formula = (runs[v.name].between(*part) for v in (variants[-1], variants[0]))
+    hybrid, formula = (runs[v.name].between(*part) for v in (variants[1], variants[0]))
     fig = plot.learned_flux(hybrid, name, formula, element=i, title=f"{basin}: learned law of '{name}'")
     text = f"The learned law of '{name}' against each of its inputs, {CAPTIONS['law']}"
     return Drawn(f"{safe_name(basin)}_law_{name}", "laws", plot.png(fig), text)
+
+
+def _formulas(record: Record, variants, runs, i: int, basin: str) -> Iterator[Drawn]:
+    """Networks and formulas of every law, each along its own run, and all candidates by length."""
+    found, part = variants[-1].distilled[i], record.periods.refit_on
+    for name in found.laws:
+        both = {v.name: runs[v.name].between(*part) for v in variants}
+        fig = plot.laws_along_runs(both, name, element=i, title=f"{basin}: '{name}' of bucket, network and formula")
+        yield Drawn(f"{safe_name(basin)}_formula_{name}", "formulas", plot.png(fig), f"'{name}' {CAPTIONS['along']}")
+    fig = plot.candidates(found.rows, found.chosen, title=f"{basin}: candidates")
+    yield Drawn(f"{safe_name(basin)}_candidates", "formulas", plot.png(fig), CAPTIONS["candidates"])
 
 
 def _rows(v: Variant) -> list[dict]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ import xarray as xr
 from torch import Tensor
 
 from udehydro import saved
+from udehydro.balance import Balance
 from udehydro.experiment.folder import model_folder
 from udehydro.experiment.prepare import Record
 from udehydro.forcing import Forcing
@@ -20,6 +22,9 @@ from udehydro.simulate import simulate
 from udehydro.simulation import Simulation
 from udehydro.solvers import Solver
 from udehydro.training import kge, nse
+
+if TYPE_CHECKING:
+    from udehydro.discovery.recipe import Distilled
 
 SCORES = {"nse": nse, "kge": kge}
 
@@ -35,6 +40,7 @@ class Variant:
     seconds : spent on training, all basins together.
     chosen : per basin, what the validation period chose.
     history : rows of the training before and after the choice.
+    distilled : formulas written from networks, per basin; the simulation is then by the model of all candidates.
     """
 
     name: str
@@ -43,6 +49,7 @@ class Variant:
     chosen: tuple[dict, ...] = ()
     history: tuple[dict, ...] = ()
     refit_history: tuple[dict, ...] = ()
+    distilled: tuple[Distilled, ...] = ()
 
     @property
     def discharge(self) -> Tensor:
@@ -52,11 +59,17 @@ class Variant:
 
     def parameters(self, basin: int) -> dict[str, float]:
         """Values of one basin, physical units."""
+        if self.distilled:
+            return self.distilled[basin].theta()
         return {n: float(_of_basin(v, basin)) for n, v in self.simulation.theta.items()}
 
     def storage0(self, basin: int) -> dict[str, float]:
         """Initial storages of one basin, mm."""
         return {n: float(self.simulation.store(n)[0].flatten()[basin]) for n in self.simulation.model.store_names}
+
+    def model(self, basin: int) -> Balance:
+        """The model of one basin; with networks, that of all basins, whose member it is."""
+        return self.distilled[basin].model if self.distilled else self.simulation.model
 
     def balance_error(self, basin: int) -> float:
         """Largest |error| of any store and interval, mm."""
@@ -118,7 +131,7 @@ def save_models(out: Path, record: Record, variants: list[Variant]) -> None:
             about = {"variant": v.name, "basin": basin, "scheme": v.simulation.report.scheme}
             about["record_start"] = str(record.forcing.time[0].astype("datetime64[D]"))
             folder = model_folder(out, v.name, basin)
-            saved.save(folder, v.simulation.model, v.parameters(i), storage0=v.storage0(i), member=i, **about)
+            saved.save(folder, v.model(i), v.parameters(i), storage0=v.storage0(i), member=i, **about)
 
 
 def to_dataset(record: Record, variants: list[Variant]) -> xr.Dataset:

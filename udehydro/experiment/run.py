@@ -24,7 +24,7 @@ from udehydro.experiment.story import tell
 from udehydro.files import write_atomic, write_json_atomic, write_netcdf_atomic
 from udehydro.training.recipes import Trained, calibrate, hybridise
 
-HYBRID = "hybrid"
+HYBRID, FORMULA = "hybrid", "formula"
 
 
 def say(text: str) -> None:
@@ -103,7 +103,24 @@ def train(
     common["checkpoint"] = folder / HYBRID
     budget = {"seeds": e.seeds, "steps": e.neural_steps, "learning_rate": e.learning_rate, "penalty": e.penalty}
     hybrid = hybridise(formula, list(e.neural), *given, **budget, **common)
-    return [*variants, _variant(HYBRID, hybrid, record, e)]
+    variants.append(_variant(HYBRID, hybrid, record, e))
+    if e.discover:
+        tell_user(f"[3/5] Writing the networks of {', '.join(e.discover)} as formulas")
+        variants.append(_distilled(formula, hybrid, record, e, folder / FORMULA, resume, progress))
+    return variants
+
+
+def _distilled(formula, hybrid, record: Record, e: Experiment, folder: Path, resume: bool, progress: bool) -> Variant:
+    """Formulas of the learned laws, put back; the other networks give way to the calibrated formulas."""
+    from udehydro.discovery import distil, usual  # needs sympy, which other runs do not
+
+    libraries = {name: usual(STRUCTURES[e.model], name) for name in e.discover}
+    found = distil(
+        formula, hybrid, libraries, record.forcing, record.observed, record.periods, solver=e.make_solver(),
+        warmup_days=e.warmup_days, checkpoint=folder, resume=resume, progress=progress,
+    )  # fmt: skip
+    simulation = found.simulate(record.forcing, e.make_solver())
+    return Variant(FORMULA, simulation, found.seconds, distilled=found.basins)
 
 
 def _variant(name: str, trained: Trained, record: Record, experiment: Experiment) -> Variant:

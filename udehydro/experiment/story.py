@@ -33,6 +33,8 @@ def tell(
     ]
     if len(variants) > 1:
         sections.append(Section("What the networks learned", _learned(experiment, variants, figures.get("laws", []))))
+    if variants[-1].distilled:
+        sections.append(Section("From networks to formulas", _formulas(record, variants, figures.get("formulas", []))))
     sections += [
         Section("Water: storages and balance", [_closure(record, variants), *figures.get("water", [])]),
         Section("Training and choices", [*_choices(experiment, record, variants), *figures.get("training", [])]),
@@ -58,11 +60,14 @@ def headline(record: Record, variants: list[Variant], found: dict) -> str:
     text += f"{'the median NSE over ' + str(len(record.basins)) + ' basins' if several else 'the NSE'} is "
     text += f"{', '.join(parts)}."
     if len(variants) > 1:
-        gain = medians[variants[-1].name] - medians[variants[0].name]
+        gain = medians[variants[1].name] - medians[variants[0].name]
         if gain > 0.005:
             text += f" The learned laws improve on the calibrated formula by {gain:.3f}."
         else:
             text += f" The learned laws do not improve on the calibrated formula here ({gain:+.3f})."
+        if variants[-1].distilled and gain > 0.005:
+            kept = (medians[variants[-1].name] - medians[variants[0].name]) / gain
+            text += f" Written as formulas and put back, they keep {100.0 * kept:.0f} % of that."
     return text
 
 
@@ -100,10 +105,10 @@ def _discharge(record: Record, pictures: list[Picture]) -> list[Block]:
 
 
 def _learned(experiment: Experiment, variants: list[Variant], pictures: list[Picture]) -> list[Block]:
-    structure = variants[-1].simulation.model.structure
+    structure = variants[1].simulation.model.structure
     items = []
     for name in learned_names(structure, experiment.neural):
-        law = variants[-1].simulation.model.laws[name]
+        law = variants[1].simulation.model.laws[name]
         items.append(f"{name}: a network of {', '.join(law.inputs)}; output {law.output}.")
     text = (
         "Each learned flux starts as the calibrated formula and leaves its store as any flux does, so water is "
@@ -112,6 +117,33 @@ def _learned(experiment: Experiment, variants: list[Variant], pictures: list[Pic
         "because it makes up for errors of the data or of other parts of the model."
     )
     return [Text(text), Items(items), *pictures]
+
+
+def _formulas(record: Record, variants: list[Variant], pictures: list[Picture]) -> list[Block]:
+    text = (
+        "Networks as they were before they saw the validation period nominated formulas of the usual terms, checked "
+        "for units. Every candidate was refitted through the differential equations, together with all calibrated "
+        "parameters; the validation period chose the shortest law within a small margin of the best, which was then "
+        "refitted on all of the training period. Laws within the margin are listed: the data do not tell them apart. "
+        "A law says nothing about states that were not visited."
+    )
+    blocks: list[Block] = [Text(text)]
+    for basin, found in list(zip(record.basins, variants[-1].distilled, strict=True))[:MOST_BASINS]:
+        values = ", ".join(
+            f"{n} = {number(found.values[n])} {r.unit}" for n, r in found.model.structure.parameters.items()
+            if n in found.values and n not in variants[0].simulation.model.structure.parameters
+        )  # fmt: skip
+        blocks.append(
+            Code(f"# {basin}\n" + "\n".join(f"{n} = {law}" for n, law in found.laws.items()) + f"\n# {values}")
+        )
+        store = {n: v for n, v in found.support.items() if n in found.model.store_names}
+        visited = ", ".join(f"{n} {v[1]:.0f} to {v[2]:.0f} mm" for n, v in store.items())
+        blocks.append(Text(f"Visited by the networks (5 to 95 %): {visited}; {found.diverged} candidate(s) diverged."))
+        rows = [["; ".join(f"{n} = {t}" for n, t in r["laws"].items()), r["constants"], r["fit"], r["valid"]]
+                for r in found.rivals]  # fmt: skip
+        caption = "Laws within the margin of the best in validation, before the refit on all of the training period."
+        blocks.append(Table(["laws", "constants", "NSE fit", "NSE validation"], rows, caption))
+    return [*blocks, *pictures]
 
 
 def _closure(record: Record, variants: list[Variant]) -> Block:

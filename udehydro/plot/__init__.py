@@ -1,9 +1,20 @@
 """Figures a hydrologist would show: each function returns a matplotlib Figure and changes no global setting."""
 
+from udehydro.plot.formulas import candidates, laws_along_runs
 from udehydro.plot.laws import learned_flux
 from udehydro.plot.series import flow_duration, hydrograph, storages
 from udehydro.plot.style import png
 from udehydro.plot.training import training_curve
 from udehydro.plot.water import water_balance
 
-__all__ = ["flow_duration", "hydrograph", "learned_flux", "png", "storages", "training_curve", "water_balance"]
+__all__ = [
+    "candidates",
+    "flow_duration",
+    "hydrograph",
+    "laws_along_runs",
+    "learned_flux",
+    "png",
+    "storages",
+    "training_curve",
+    "water_balance",
+]

@@ -3,7 +3,7 @@
 from udehydro.solvers.all_at_once import AllAtOnce
 from udehydro.solvers.automatic import Automatic
 from udehydro.solvers.compiled import Compiled
-from udehydro.solvers.forward import Sensitivity, forward_sensitivity
+from udehydro.solvers.forward import Sensitivity, directions, forward_sensitivity
 from udehydro.solvers.problem import Problem, Solver, SolverReport
 from udehydro.solvers.stepping import Stepping
 from udehydro.solvers.tableau import BACKWARD_EULER, EXPLICIT_EULER, HEUN, RK4, SDIRK2, TR_BDF2, Tableau
@@ -26,5 +26,6 @@ __all__ = [
     "Stepping",
     "Tableau",
     "Torchdiffeq",
+    "directions",
     "forward_sensitivity",
 ]

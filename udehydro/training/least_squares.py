@@ -28,6 +28,8 @@ from udehydro.training.observed import Observed
 
 BYTES = 2**28
 """Memory that the derivatives of members solved together may take."""
+RUNS = 100
+"""Runs that a solver which chooses its driver is told to expect."""
 _PER_MEMBER = ("mask", "chi2", "normal", "iterations", "converged")
 
 
@@ -134,6 +136,9 @@ class _Task:
     def __init__(self, model, forcing, observed, start, free, score, solver, ranges):
         if len(forcing.batch) != 2:
             raise ConfigError(f"The forcing has batch {forcing.batch}, needs (members, basins): with_members(M).")
+        if isinstance(solver, Automatic):
+            # many runs are to come, of members that leave one by one: compiling pays, guesses do not
+            solver = replace(solver, runs=max(solver.runs, RUNS), warm_start=False)
         self.model, self.forcing, self.solver = model, forcing, solver
         self.members, self.like = forcing.batch[0], forcing.like
         known = (*model.parameter_names, *model.store_names)
@@ -197,7 +202,7 @@ class _Task:
         x = self.start()
         low, high = (b[self.columns] for b in (self.low, self.high))
         everyone = torch.arange(self.members, device=x.device)
-        now = self.evaluate(x, everyone, None)
+        now = self.evaluate(x, everyone)
         if bool(now.chi2.isinf().all()):
             raise SolverError("No member can be simulated from its start.", failed=now.chi2.isinf())
         damping, grown = torch.full_like(now.chi2, 1e-2), torch.full_like(now.chi2, 2.0)
@@ -215,7 +220,7 @@ class _Task:
                     here, x[index], damping[index], low[index], high[index], self.active[index], isotropic
                 )
                 trial = torch.minimum(torch.maximum(x[index] + step, low[index]), high[index])
-                new = self.evaluate(trial, index, x[index])
+                new = self.evaluate(trial, index)
                 better = new.chi2 < here.chi2
                 ratio = (here.chi2 - new.chi2) / promised.clamp_min(1e-300)
                 # Nielsen (1999): the damping follows how well the linear model promised
@@ -251,37 +256,26 @@ class _Task:
     def _physical_columns(self, x: Tensor) -> Tensor:
         return torch.where(self.logarithmic[self.columns], torch.exp(x), x)
 
-    def evaluate(self, x: Tensor, index: Tensor, fallback: Tensor | None) -> _Normal:
+    def evaluate(self, x: Tensor, index: Tensor) -> _Normal:
         """Normal equations of the members ``index`` at x (m, P); infinite chi2 where a member cannot be simulated."""
         per = 8 * self.columns.shape[1] * len(self.forcing) * self.forcing.batch[1]
         size = max(1, BYTES // (per * (len(self.wanted_stores) + len(self.wanted_fluxes))))
-        parts = []
-        for i in range(0, len(index), size):
-            some = slice(i, i + size)
-            parts.append(self._evaluate(x[some], index[some], None if fallback is None else fallback[some]))
+        parts = [self._evaluate(x[i : i + size], index[i : i + size]) for i in range(0, len(index), size)]
         return _Normal(*(torch.cat(p) for p in zip(*(p.tensors() for p in parts), strict=True)))
 
-    def _evaluate(self, x: Tensor, index: Tensor, fallback: Tensor | None) -> _Normal:
-        broken = torch.zeros(len(index), dtype=torch.bool, device=x.device)
-        at = x
-        for _ in range(1 + len(index)):
-            try:
-                normal = self._linearise(at, index)
-                break
-            except SolverError as error:
-                failed = _members(error, len(index))
-                if bool((failed & ~broken).sum() == 0):
-                    raise
-                broken |= failed
-                if bool(broken.all()):
-                    return _Normal.failed(len(index), x.shape[1], len(self.series), x)
-                # others need not suffer: in place of those that failed, some point that worked
-                good = int((~broken).nonzero()[0])
-                at = torch.where(broken[:, None], x[good] if fallback is None else fallback, x)
-                if fallback is None:
-                    keep = (~broken).nonzero()[:, 0]
-                    return self._evaluate(x[keep], index[keep], None).spread(keep, len(index))
-        normal.chi2[broken | ~normal.chi2.isfinite()] = torch.inf
+    def _evaluate(self, x: Tensor, index: Tensor) -> _Normal:
+        try:
+            normal = self._linearise(x, index)
+        except SolverError as error:
+            failed = _members(error, len(index))
+            if not bool(failed.any()):
+                raise
+            # others need not suffer: once more without those that failed
+            keep = (~failed).nonzero()[:, 0]
+            if not len(keep):
+                return _Normal.failed(len(index), x.shape[1], len(self.series), x)
+            return self._evaluate(x[keep], index[keep]).spread(keep, len(index))
+        normal.chi2[~normal.chi2.isfinite()] = torch.inf
         return normal
 
     def _linearise(self, x: Tensor, index: Tensor) -> _Normal:

@@ -88,7 +88,8 @@ class Trained:
 
     ``model`` and ``parameters`` are for ``forcing.independent()``; ``chosen`` says per basin which start or seed and
     step the validation period preferred, ``candidates`` holds all of them refitted (seeds outermost) where
-    ``hybridise`` was asked for that with ``refit_all``.
+    ``hybridise`` was asked for that with ``refit_all``. ``before_refit`` and ``unrefitted`` are parameters and hybrid
+    as chosen, which have not seen the validation period.
     """
 
     model: Balance
@@ -99,6 +100,7 @@ class Trained:
     refit_history: list[dict] = field(repr=False)
     candidates: tuple[Balance, nn.Module] | None = field(repr=False, default=None)
     before_refit: nn.Module | None = field(repr=False, default=None)
+    unrefitted: Balance | None = field(repr=False, default=None)
     seconds: float = 0.0
 
     def simulate(self, forcing: Forcing, solver: Solver | None = None) -> Simulation:
@@ -162,7 +164,7 @@ def calibrate(
         progress=_label(progress, f"refit {structure.name}"), **options,
     )  # fmt: skip
     seconds = result.seconds + refit.seconds
-    return Trained(model, parameters, basins, chosen, result.history, refit.history, None, before, seconds)
+    return Trained(model, parameters, basins, chosen, result.history, refit.history, None, before, None, seconds)
 
 
 def default_laws(structure: Structure, names: Sequence[str], members: int | None, seed: int) -> dict[str, NeuralLaw]:
@@ -248,6 +250,7 @@ def hybridise(
         checkpoint=_folder(checkpoint, "choose"), progress=_label(progress, "train hybrid"), **options,
     )  # fmt: skip
     best, chosen = _choose(result, seeds, count)
+    unseen = take(model, best), take(parameters, best)
     model.load_state_dict(begin)
     kept = list(range(total)) if refit_all else best
     model, parameters = take(model, kept), take(formula.parameters, [m % count for m in kept])
@@ -260,7 +263,18 @@ def hybridise(
     if refit_all:
         model, parameters = take(model, best), take(parameters, best)
     seconds = result.seconds + refit.seconds
-    return Trained(model, parameters, formula.basins, chosen, result.history, refit.history, candidates, None, seconds)
+    return Trained(
+        model,
+        parameters,
+        formula.basins,
+        chosen,
+        result.history,
+        refit.history,
+        candidates,
+        unseen[1],
+        unseen[0],
+        seconds,
+    )
 
 
 def _observed(observed, forcing: Forcing) -> Tensor | tuple[Observed, ...]:

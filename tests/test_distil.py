@@ -1,0 +1,153 @@
+"""From a trained hybrid to formulas put back: the recipe, its files, and ``udehydro discover``."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toy import TEST, TRAIN, dataset, flags, write_csv
+
+from udehydro import Balance, ConfigError, simulate
+from udehydro import saved as saved_models
+from udehydro.cli import main
+from udehydro.config import STRUCTURES
+from udehydro.discovery import Library, Term, distil, usual
+from udehydro.experiment.prepare import observations
+from udehydro.forcing import Forcing
+from udehydro.models import exphydro, exphydro_mended, gr4j, hbv, linear
+from udehydro.structure import Range
+from udehydro.training.recipes import Periods, calibrate, hybridise
+
+pytest.importorskip("sympy")
+pytest.importorskip("numba")
+
+SMALL = {
+    "et": Library([Term("pet*saturation(soil, smax)"), Term("pet*power(saturation(soil, smax), m)",
+                                                          {"m": Range(0.2, 5.0, "1", 1.0)})]),
+}  # fmt: skip
+"""The truth of the toy is near the first term."""
+
+
+@pytest.fixture(scope="module")
+def trained():
+    ds = dataset()
+    forcing = Forcing.from_dataset(ds, ["prcp", "temp", "dayl"])
+    observed = observations(ds, forcing, 100)
+    periods = Periods.of(TRAIN.split("/"), TEST.split("/"))
+    given = (forcing, observed, periods)
+    bucket = calibrate(exphydro, *given, starts=2, steps=20, refit_steps=5, warmup_days=100, progress=False)
+    hybrid = hybridise(bucket, ["et"], *given, seeds=1, steps=5, warmup_days=100, progress=False)
+    return bucket, hybrid, given
+
+
+@pytest.fixture(scope="module")
+def found(trained, tmp_path_factory):
+    bucket, hybrid, given = trained
+    folder = tmp_path_factory.mktemp("formula")
+    return distil(bucket, hybrid, SMALL, *given, warmup_days=100, checkpoint=folder, progress=False), folder
+
+
+def test_the_formula_put_back_is_the_candidate_that_was_chosen(trained, found):
+    """The model of all candidates and the formula's own give the same run; water closes."""
+    forcing, result = trained[2][0], found[0]
+    one = result.basins[0]
+    run = simulate(one.model, forcing, theta=one.theta(), storage0=one.storage0())
+    assert torch.allclose(run.discharge.flatten(), result.simulate(forcing).discharge.flatten(), rtol=0, atol=1e-8)
+    assert float(run.max_balance_error()) < 1e-9
+    assert set(one.laws) == {"et"} and "soil" in one.laws["et"]
+    assert one.rows[one.chosen]["constants"] == min(r["constants"] for r in one.rivals)
+    assert [r["valid"] for r in one.rows] == sorted((r["valid"] for r in one.rows), reverse=True)
+    low, five, ninety_five, high = one.support["soil"]
+    assert low <= five < ninety_five <= high
+
+
+def test_the_refit_is_no_worse_than_the_bucket_it_generalises(trained, found):
+    """ET = PET s is what the bucket has below capacity; refitted through the ODE it keeps the bucket's fit."""
+    bucket, _, (forcing, observed, periods) = trained
+    part = forcing.between(*periods.refit_on)
+    seen = ~observed[part, 0].isnan()
+
+    def misfit(run):
+        return float((run.discharge.reshape(len(forcing), -1)[part, 0] - observed[part, 0])[seen].square().mean())
+
+    assert misfit(found[0].simulate(forcing)) < 1.1 * misfit(bucket.simulate(forcing))
+
+
+def test_resuming_reads_what_is_there(trained, found):
+    bucket, hybrid, given = trained
+    result, folder = found
+    again = distil(bucket, hybrid, SMALL, *given, warmup_days=100, checkpoint=folder, resume=True, progress=False)
+    assert again.basins[0].values == result.basins[0].values and again.basins[0].laws == result.basins[0].laws
+    (folder / "0.json").write_text("{}")
+    with pytest.raises(ConfigError, match="is damaged"):
+        distil(bucket, hybrid, SMALL, *given, checkpoint=folder, resume=True, progress=False)
+
+
+def test_it_needs_the_hybrid_before_its_refit(trained):
+    bucket, hybrid, given = trained
+    with pytest.raises(ConfigError, match="before the refit"):
+        distil(bucket, replace(hybrid, unrefitted=None), SMALL, *given)
+
+
+class TestUsualLibraries:
+    @pytest.mark.parametrize("structure", [exphydro, exphydro_mended], ids=lambda s: s.name)
+    def test_every_term_can_be_installed(self, structure):
+        for name in ("et", "discharge"):
+            library = usual(structure, name)
+            assert library.most == 2 and len(library) > 4
+            assert len({t.text for t in library.terms}) == len(library)
+        texts = [t.text for t in usual(structure, "et").terms]
+        assert "prcp" in texts and any("exp(-max(snow, 0)/d)" in t for t in texts)
+        assert any("(rainfall + melt)" in t or "(melt + rainfall)" in t for t in
+                   (t.text for t in usual(structure, "discharge").terms))  # fmt: skip
+
+    def test_of_fluxes_without_one(self):
+        with pytest.raises(ConfigError, match="does not leave one store"):
+            usual(exphydro, "snowfall")
+        with pytest.raises(ConfigError, match="no flux or group 'ett'.*et"):
+            usual(exphydro, "ett")
+        with pytest.raises(ConfigError, match="No parameter in mm"):
+            usual(linear, "outflow")
+
+    @pytest.mark.parametrize("structure", [hbv, gr4j], ids=lambda s: s.name)
+    def test_of_models_with_many_stores(self, structure):
+        """A library, or a message that says what to do."""
+        for flux in structure.fluxes:
+            try:
+                library = usual(structure, flux.name)
+            except ConfigError as error:
+                assert "Library" in str(error)
+            else:
+                Balance(structure)
+                assert len(library)
+
+
+def call(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    return stop.value.code or 0
+
+
+@pytest.mark.slow
+def test_discover_on_the_command_line(tmp_path: Path, capsys):
+    """Three models are compared, the report tells of the formulas, the saved one runs without what made it."""
+    data = write_csv(tmp_path / "basin.csv", dataset())
+    arguments = flags(data, tmp_path / "out", neural="et")
+    assert call("discover", *arguments[1:]) == 0
+    assert re.search(r"formula +-?\d", capsys.readouterr().out)
+    out = tmp_path / "out"
+    metrics = json.loads((out / "metrics.json").read_text())
+    (basin,) = metrics["basins"]
+    assert set(metrics["basins"][basin]) == {"exphydro", "hybrid", "formula"}
+    assert "From networks to formulas" in (out / "report.html").read_text()
+    folder = next((out / "models" / "formula").iterdir())
+    model = saved_models.load(folder, STRUCTURES)
+    assert model.model.structure.flux("et").law.text
+
+
+def test_what_is_to_be_written_has_to_be_learned(tmp_path: Path, capsys):
+    data = write_csv(tmp_path / "basin.csv", dataset(400))
+    assert call(*flags(data, tmp_path / "out", neural="et", discover="discharge")) == 2
+    assert "'discharge' is learned by no network" in capsys.readouterr().err

@@ -1,0 +1,272 @@
+"""distil: from a trained hybrid to formulas put back into the model, every choice made on the validation period."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from udehydro.balance import Balance
+from udehydro.discovery.discover import discover
+from udehydro.discovery.judge import preferred, score
+from udehydro.discovery.library import Library
+from udehydro.discovery.sample import Samples, sample
+from udehydro.discovery.search import Ranked, Task
+from udehydro.discovery.union import Union
+from udehydro.errors import ConfigError
+from udehydro.files import write_json_atomic
+from udehydro.forcing import Forcing
+from udehydro.simulate import simulate
+from udehydro.simulation import Simulation
+from udehydro.solvers import Automatic, Solver
+from udehydro.solvers.one_step import OneStep
+from udehydro.structure import Range
+from udehydro.training.gaussian import Gaussian
+from udehydro.training.observed import Observed
+from udehydro.training.recipes import INITIAL, Periods, Trained
+
+MARGIN = 0.005
+"""NSE of validation within which the law with the fewest constants is taken."""
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """The formulas of one basin, put back.
+
+    Attributes
+    ----------
+    model : structure with the formulas; ``values`` : its parameters and initial storages, refitted on all training
+        data; ``all_values`` : the same in the model of all candidates.
+    rows : per candidate laws, constants, NSE of fit and validation, best first; ``chosen`` : that of ``model``.
+    support : name -> (lowest, 5 %, 95 %, highest) that the networks visited.
+    diverged : candidates that could not be run over the validation period.
+    """
+
+    basin: str
+    model: Balance
+    values: dict[str, float]
+    all_values: dict[str, float] = field(repr=False)
+    rows: list[dict] = field(repr=False)
+    chosen: int
+    support: dict[str, tuple[float, float, float, float]] = field(repr=False)
+    diverged: int
+
+    @property
+    def laws(self) -> dict[str, str]:
+        """Text of every formula."""
+        return dict(self.rows[self.chosen]["laws"])
+
+    @property
+    def rivals(self) -> list[dict]:
+        """Rows within the margin of the best in validation, the chosen one among them."""
+        return [r for r in self.rows if r["valid"] >= self.rows[0]["valid"] - MARGIN]
+
+    def theta(self) -> dict[str, float]:
+        """Parameters of ``model``."""
+        return {n: self.values[n] for n in self.model.parameter_names}
+
+    def storage0(self) -> dict[str, float]:
+        """Initial storages [mm]."""
+        return {n: self.values[n] for n in self.model.store_names}
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Formulas of several basins; what makes them comparable is the model of all candidates, ``union``."""
+
+    union: Union
+    basins: tuple[Distilled, ...]
+    seconds: float = 0.0
+
+    def simulate(self, forcing: Forcing, solver: Solver | None = None) -> Simulation:
+        """One continuous run over a record of the same basins, batch (basins, 1)."""
+        record, model = forcing.independent() if len(forcing.batch) < 2 else forcing, self.union.model
+        values = {n: torch.tensor([b.all_values[n] for b in self.basins]) for n in self.basins[0].all_values}
+        values = {n: v.to(record.like)[:, None] for n, v in values.items()}
+        with torch.no_grad():
+            start = torch.stack([values[n] for n in model.store_names], dim=-1)
+            return simulate(
+                model, record, theta={n: values[n] for n in model.parameter_names}, storage0=start, solver=solver
+            )
+
+
+def distil(
+    bucket: Trained,
+    hybrid: Trained,
+    libraries: Mapping[str, Library],
+    forcing: Forcing,
+    observed: Tensor,
+    periods: Periods,
+    *,
+    keep: int = 5,
+    again: int = 5,
+    margin: float = MARGIN,
+    solver: OneStep | None = None,
+    warmup_days: int = 365,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Distillation:
+    """Write the learned laws of a hybrid as formulas, basin by basin.
+
+    Networks that have not seen the validation period nominate; candidates are refitted through the ODE without it,
+    together with all parameters the bucket calibrates; it chooses among them; the choice is refitted on all training
+    data.
+
+    Parameters
+    ----------
+    bucket, hybrid : from ``calibrate`` and ``hybridise``, of the same basins and periods.
+    libraries : learned flux or group -> candidate terms; :func:`usual` makes the usual ones.
+    forcing, observed : record (T, basins), NaN where missing, as they were trained with.
+    keep : laws of every length that are nominated; ``again`` : candidates fitted again from each other's values.
+    checkpoint, resume : folder for a file per basin, and whether basins that have one are done.
+    """
+    if hybrid.before_refit is None or hybrid.unrefitted is None:
+        raise ConfigError("distil needs a hybrid trained by hybridise(), which keeps it as it was before the refit.")
+    began = time.perf_counter()
+    union = Union(bucket.model.structure, libraries)
+    solver = solver or Automatic()
+    found = []
+    for i, basin in enumerate(bucket.basins):
+        path = None if checkpoint is None else Path(checkpoint) / f"{i}.json"
+        if resume and path is not None and path.exists():
+            found.append(_read(path, union, basin))
+            continue
+        one = _one(forcing, i)
+        flow = observed.reshape(len(forcing), -1)[:, i : i + 1]
+        # nominated shapes go with the hybrid's own values; the bucket has those that the networks replaced
+        known = _values(bucket, bucket.model, i) | _values(hybrid, hybrid.unrefitted, i)
+        samples = _samples(bucket, hybrid, i, forcing, periods, tuple(libraries))
+        work = _Work(union, one, flow, periods, known, solver, warmup_days, progress)
+        content = work.search(samples, basin, keep, again, margin)
+        if path is not None:
+            write_json_atomic(path, content)
+        found.append(_distilled(content, union, basin))
+    return Distillation(union, tuple(found), time.perf_counter() - began)
+
+
+@dataclass
+class _Work:
+    """What is common to all fits of a basin."""
+
+    union: Union
+    forcing: Forcing
+    observed: Tensor
+    periods: Periods
+    start: dict[str, float]
+    solver: OneStep
+    warmup: int
+    progress: bool
+
+    def task(self, end: int) -> Task:
+        """Fits to everything between the warm-up and interval ``end``."""
+        model = self.union.model
+        first = int((self.forcing.time < self.forcing.time[0] + _days(self.warmup)).sum())
+        seen = self.observed[first:end]
+        sigma = float(seen[~seen.isnan()].std())
+        declared = self.union.structure.parameters
+        needed = {*model.parameter_names, *model.store_names}
+        free = [n for n in self.start if n in needed and not (n in declared and declared[n].fixed)]
+        return Task(
+            self.forcing.isel(slice(0, end)), [Observed("discharge", self.observed[:end, None], Gaussian(sigma))],
+            {n: v for n, v in self.start.items() if n in needed}, free, score=slice(first, end), solver=self.solver,
+            ranges=dict.fromkeys(model.store_names, Range(INITIAL.low, INITIAL.high, "mm", 1.0)), steps=40,
+            progress=self.progress,
+        )  # fmt: skip
+
+    def search(self, samples: Samples, basin: str, keep: int, again: int, margin: float) -> dict:
+        p, record = self.periods, self.forcing
+        fit_end, valid = record.between(*p.fit_on).stop, record.between(*p.valid)
+        end = max(fit_end, record.between(*p.refit_on).stop)
+        task = self.task(fit_end)
+        ranked = discover(self.union, None, task, samples=samples, keep=keep, starts=1, again=again, every=0)
+        judged = score(ranked, self.task(max(end, valid.stop)), self.observed, valid)
+        ranked = preferred(ranked, judged, margin)
+        chosen = ranked.candidates[ranked.chosen]
+        refit = self.task(end).fit(self.union, [chosen], [ranked.values(ranked.chosen)])
+        return {
+            "basin": basin,
+            "candidate": [list(c) for c in chosen],
+            "values": {n: float(v[0]) for n, v in refit.values.items()},
+            "rows": _rows(ranked),
+            "chosen": ranked.chosen,
+            "support": {n: list(v) for n, v in samples.support.items()},
+            "diverged": int(judged.isinf().sum()),
+        }
+
+
+def _rows(ranked: Ranked) -> list[dict]:
+    """Candidates for tables and figures, best in validation first."""
+    fit = 1.0 - ranked.fits.chi2 / ranked.fits.count
+    return [
+        {
+            "laws": {n: law.text for n, law in ranked.laws(i).items()},
+            "latex": {n: law.latex() for n, law in ranked.laws(i).items()},
+            "constants": ranked.constants[i],
+            "fit": float(fit[i]),
+            "valid": float(-ranked.criterion[i]),
+        }
+        for i in range(len(ranked.candidates))
+    ]
+
+
+def _samples(bucket: Trained, hybrid: Trained, i: int, forcing: Forcing, periods: Periods, laws) -> Samples:
+    """What the networks of basin ``i`` did in the years they were fitted to."""
+    from udehydro.training.members import take  # training imports what this module reads
+
+    model, parameters = (take(m, [i]) for m in (hybrid.unrefitted, hybrid.before_refit))
+    record = _one(forcing, i).independent()
+    part = record.between(*periods.fit_on)
+    with torch.no_grad():
+        run = simulate(
+            model, record.isel(slice(0, part.stop)), theta=parameters(),
+            storage0=parameters.storage0(model.store_names),
+        )  # fmt: skip
+    return sample(model, run, laws, structure=bucket.model.structure, alone=True)
+
+
+def _values(trained: Trained, model: Balance, i: int) -> dict[str, float]:
+    """Parameters and initial storages of basin ``i``, before they have seen the validation period."""
+    with torch.no_grad():
+        values = {n: v.flatten() for n, v in trained.before_refit().items()}
+        start = trained.before_refit.storage0(model.store_names).reshape(-1, len(model.store_names))
+    values |= dict(zip(model.store_names, start.unbind(-1), strict=True))
+    return {n: float(v[i if len(v) > 1 else 0]) for n, v in values.items()}
+
+
+def _one(forcing: Forcing, i: int) -> Forcing:
+    """Record of one basin, batch (1,)."""
+    values = {n: v.reshape(len(forcing), -1)[:, i : i + 1] for n, v in forcing.values.items()}
+    names = forcing.basins or forcing.members
+    return replace(forcing, values=values, basins=names[i : i + 1], members=())
+
+
+def _days(count: int):
+    return np.timedelta64(count, "D")
+
+
+def _read(path: Path, union: Union, basin: str) -> Distilled:
+    try:
+        return _distilled(json.loads(path.read_text(encoding="utf-8")), union, basin)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ConfigError(f"{path} is damaged ({error}): remove it, or run anew without resuming.") from None
+
+
+def _distilled(content: dict, union: Union, basin: str) -> Distilled:
+    chosen = tuple(tuple(c) for c in content["candidate"])
+    laws = union.laws(chosen, content["values"])
+    model = Balance(union.structure, **laws)
+    own = {n: r.default for law in laws.values() for n, r in law.constants.items()}
+    declared = model.structure.parameters
+    values = {n: own.get(n, content["values"].get(n, declared[n].default)) for n in model.parameter_names}
+    values |= {n: content["values"][n] for n in model.store_names}
+    support = {n: tuple(v) for n, v in content["support"].items()}
+    return Distilled(
+        basin, model, values, content["values"], content["rows"], content["chosen"], support, content["diverged"]
+    )
