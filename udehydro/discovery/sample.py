@@ -121,7 +121,7 @@ def _thinned(values: Sequence[Tensor], points: int, seed: int) -> Tensor:
     weight = torch.ones(count, dtype=torch.float64)
     for v in values:
         edges = torch.linspace(float(v.min()), float(v.max()) + 1e-12, 21, dtype=v.dtype)
-        bins = torch.bucketize(v, edges[1:-1])
+        bins = torch.bucketize(v.contiguous(), edges[1:-1])
         weight = weight / torch.bincount(bins, minlength=20)[bins]
     generator = torch.Generator().manual_seed(seed)
     return torch.multinomial(weight, points, generator=generator).sort().values
