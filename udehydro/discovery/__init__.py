@@ -5,6 +5,8 @@
 """
 
 from udehydro.discovery.discover import Engine, discover
+from udehydro.discovery.identify import Profile, Spectrum, fisher_spectrum, offset_profile, profile
+from udehydro.discovery.judge import preferred, score
 from udehydro.discovery.library import Library, Term, outflows, polynomials, products, shares
 from udehydro.discovery.nominate import Nominee, nominate
 from udehydro.discovery.recipe import Distillation, Distilled, distil
@@ -12,8 +14,20 @@ from udehydro.discovery.sample import Samples, sample
 from udehydro.discovery.search import Ranked, Task, search
 from udehydro.discovery.union import Candidate, Union, describe
 from udehydro.discovery.usual import usual
+from udehydro.discovery.verdict import Verdict, verdict, whitened, with_halved_steps
 
 __all__ = [
+    "Profile",
+    "Spectrum",
+    "fisher_spectrum",
+    "offset_profile",
+    "profile",
+    "preferred",
+    "score",
+    "Verdict",
+    "verdict",
+    "whitened",
+    "with_halved_steps",
     "Candidate",
     "Distillation",
     "Distilled",

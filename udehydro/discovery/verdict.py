@@ -1,0 +1,234 @@
+"""Verdict: whether data determine a law where the model went, and if not, why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from udehydro.balance import Balance
+from udehydro.discovery.identify import Profile, run, visited
+from udehydro.discovery.judge import simulated
+from udehydro.discovery.search import Ranked, Task, search
+from udehydro.simulate import pose
+from udehydro.solvers import Automatic
+from udehydro.training.least_squares import LeastSquares
+from udehydro.training.observed import targets
+
+AMOUNT = 0.03
+"""Laws differ where the root mean square of their difference exceeds this share of their mean."""
+APART = 0.25
+"""The zero of a store is known where it is to within this share of the range that the store visits (5 to 95 %)."""
+NARROW = 1 / 3
+"""A store that moves by less than this share of its highest filling (95 %) shows too little of a law."""
+CORRELATED, PAIRS = 0.3, 30
+"""Lag-1 correlation of residuals from which a likelihood of independent errors claims too much; pairs it needs."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether laws are determined over the range that was visited.
+
+    Attributes
+    ----------
+    reasons : why not, in words; none where they are.
+    notes : what else to know: laws that give the same curve under another name, the visited range.
+    visited : 5 and 95 % quantile of the store [mm]. Claims hold within.
+    """
+
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    visited: tuple[float, float]
+
+    @property
+    def determined(self) -> bool:
+        return not self.reasons
+
+    def __str__(self) -> str:
+        return "; ".join(["determined" if self.determined else "undetermined", *self.reasons, *self.notes])
+
+
+def verdict(
+    found: Ranked,
+    task: Task,
+    store: str,
+    *,
+    profiles: Sequence[Profile] = (),
+    offset: Profile | None = None,
+    halved: Ranked | None = None,
+    amount: float = AMOUNT,
+) -> Verdict:
+    """Judge the chosen laws of a search.
+
+    Undetermined are laws with a rival in the class whose curve differs by more than ``amount`` over the visited range
+    (a rival that contains the law and gives the same curve is none), or with rivals or an offset profile that put the
+    zero of the store elsewhere (:data:`APART`); with an open profile; where the store hardly moved; where residuals are
+    correlated although independent errors were assumed; and where another law is chosen once steps are halved.
+
+    Parameters
+    ----------
+    store : the store whose filling the laws follow.
+    profiles : from :func:`profile`; ``offset`` from :func:`offset_profile`; ``halved`` from :func:`with_halved_steps`.
+    """
+    reasons, notes = [], []
+    shifts, differences = differences_of(found, task, store)
+    for law, by_rival in differences.items():
+        own, told = found.laws(found.chosen)[law].text, {_term(found, found.chosen, law)}
+        for index, difference in by_rival.items():
+            other, gap = found.laws(index)[law].text, float(found.criterion[index] - found.criterion[0])
+            words = f"{law}: {other} (within {gap:.1f}) differs from {own} by {100 * difference:.1f} % of its mean"
+            if difference > amount:
+                reasons.append(words)
+            elif _term(found, index, law) not in told:
+                notes.append(f"{words}: the curve is known, its formula is not")
+            told.add(_term(found, index, law))
+    reasons += [f"{p}: {_open(p)}" for p in profiles if not all(p.closed)]
+    low, high = visited(run(found.union.model, task, found.values(found.chosen)).store(store)[1:][_scored(task)])
+    if offset is not None and offset.interval[1] - offset.interval[0] > APART * (high - low):
+        reasons.append(f"{store} is known up to a constant only: {offset}")
+    if (apart := max(shifts) - min(shifts)) > APART * (high - low):
+        reasons.append(f"laws of the class put the zero of {store} up to {apart:.3g} apart")
+    if high - low < NARROW * high:
+        reasons.append(f"{store} stays within {low:.4g} to {high:.4g}, too narrow a range to show the form of a law")
+    for name, lag, whitened in correlations(found.union.model, task, found.values(found.chosen)):
+        if lag > CORRELATED:
+            reasons.append(f"residuals of {name} are correlated ({lag:.2f} at lag 1), {_whitened(whitened)}")
+    if halved is not None and not survives(found, halved):
+        laws = "; ".join(f"{n} = {v.text}" for n, v in halved.laws(halved.chosen).items())
+        reasons.append(f"with steps halved the choice is {laws}")
+    return Verdict(tuple(reasons), (*notes, f"{store} from {low:.4g} to {high:.4g}"), (low, high))
+
+
+def differences_of(found: Ranked, task: Task, store: str) -> tuple[list[float], dict[str, dict[int, float]]]:
+    """How far rivals are from the chosen: mean differences of storages, and by law and index those of the curves.
+
+    Curves are compared at equal storage where the chosen law went (5 to 95 %), after the mean difference of both
+    storages is taken out: laws that differ by that shift alone fit the same discharge. The root mean square is given as
+    a share of the mean.
+    """
+    members = [found.chosen, *(i for i in found.rivals if i != found.chosen)]
+    simulation, model = simulated(found, task, members), found.union.model
+    place, part = model.store_names.index(store), _scored(task)
+    own = simulation.storage[:-1, :1, :, place]
+    stores = list(simulation.storage[:-1].unbind(-1))
+    shifts = (stores[place] - own)[part].mean((0, 2), keepdim=True)
+    stores[place] = own + shifts
+    problem = pose(model, simulation.forcing, simulation.theta)
+    with torch.no_grad():
+        values = model.named(stores, *problem.at(slice(None)))
+    low, high = visited(own[part])
+    inside = ((own >= low) & (own <= high))[part]
+    shape = (len(task.forcing), len(members), own.shape[-1])
+    result = {}
+    for law in found.union.libraries:
+        curves = values[law].expand(shape)[part]
+        squares = torch.where(inside, curves - curves[:, :1], 0.0).square().sum((0, 2)) / inside.sum()
+        mean = (torch.where(inside, curves[:, :1], 0.0).sum() / inside.sum()).abs().clamp_min(1e-300)
+        result[law] = dict(zip(members[1:], (squares.sqrt() / mean)[1:].tolist(), strict=True))
+    return shifts.flatten().tolist(), result
+
+
+def with_halved_steps(found: Ranked, task: Task, keep: int = 10, factor: int = 2) -> Ranked:
+    """The ``keep`` best candidates, and the whole class, refitted with ``factor`` times as many steps an interval."""
+    solver = task.solver or Automatic()
+    index = range(max(min(keep, len(found.candidates)), len(found.rivals)))
+    finer = replace(task, solver=replace(solver, substeps=factor * solver.substeps))
+    candidates, starts = [found.candidates[i] for i in index], [[found.values(i)] for i in index]
+    return search(found.union, candidates, finer, starts, again=0, margin=found.margin)
+
+
+def survives(found: Ranked, again: Ranked) -> bool:
+    """Whether the chosen laws are still in the class of another search."""
+    return found.candidates[found.chosen] in [again.candidates[i] for i in again.rivals]
+
+
+def whitened(model: Balance, task: Task, values: Mapping[str, float]) -> Task:
+    """The task with errors as an adequate fit shows them: standard deviation and lag-1 correlation of each series.
+
+    ``values`` come from a pilot fit with independent errors; everything is to be fitted again with the new task. A
+    model that lacks something leaves correlated residuals, too, which this would take for errors of the data.
+    """
+    observed = []
+    for o, residual in zip(task.observed, residuals(model, task, values), strict=True):
+        lag, pairs = lag_one(residual)
+        if pairs >= PAIRS:
+            sd = float(residual[~residual.isnan()].square().mean().sqrt())
+            loss = replace(o.loss, sigma=o.loss.sigma * sd, correlation=min(max(lag, 0.0), 0.999))
+            o = replace(o, loss=loss)
+        observed.append(o)
+    return replace(task, observed=tuple(observed))
+
+
+def residuals(model: Balance, task: Task, values: Mapping[str, float], *, white: bool = False) -> list[Tensor]:
+    """Residuals (T, basins) of every observed series, in units of sigma, NaN where nothing counts.
+
+    ``white``: after the correlation is taken out.
+    """
+    simulation, found = run(model, task, values), []
+    for o, target in zip(task.observed, targets(task.observed, model, task.forcing), strict=True):
+        seen, part = target.values.clone(), _scored(task)
+        outside = torch.ones(len(seen), dtype=torch.bool)
+        outside[part.start : part.stop + target.lead] = False
+        seen[outside] = torch.nan
+        valid, residual = ~seen.isnan(), o.loss.residual(target.observe(simulation), seen)[0]
+        residual = o.loss.whiten(residual, valid) if white else residual
+        found.append(torch.where(valid, residual, torch.nan))
+    return found
+
+
+def lag_one(series: Tensor) -> tuple[float, int]:
+    """Lag-1 correlation of a series (T, ...) about zero, and from how many pairs of neighbours."""
+    both = ~(series[1:].isnan() | series[:-1].isnan())
+    later, before = series[1:][both], series[:-1][both]
+    size = float((later.square().sum() * before.square().sum()).sqrt())
+    return (float(later @ before) / size if size else 0.0), len(later)
+
+
+def correlations(model: Balance, task: Task, values: Mapping[str, float]) -> list[tuple[str, float, bool]]:
+    """Per series that has enough neighbours: name, lag-1 correlation of what is left, and whether it was whitened."""
+    lags = [lag_one(r) for r in residuals(model, task, values, white=True)]
+    rows = zip(task.observed, lags, strict=True)
+    return [(o.name, lag, o.loss.correlation != 0.0) for o, (lag, pairs) in rows if pairs >= PAIRS]
+
+
+def candidate(found: Ranked, task: Task, index: int | None = None) -> tuple[Balance, Task, LeastSquares, int]:
+    """Model, task, fit and member of a candidate (the chosen one by default), as :func:`profile` takes them."""
+    union = found.union
+    own = {
+        names.factor: term.coefficient
+        for law, library in zip(union.names, union.libraries.values(), strict=True)
+        for names, term in zip(law, library.terms, strict=True)
+        if term.coefficient is not None
+    }
+    member = found.chosen if index is None else index
+    return union.model, replace(task, ranges=own | dict(task.ranges)), found.fits, member
+
+
+def series_error(series: Tensor, truth: Tensor) -> float:
+    """Root mean square of the difference of two series, as a share of the mean of the second."""
+    return float((series - truth).square().mean().sqrt() / truth.mean().abs())
+
+
+def aligned(storage: Tensor, truth: Tensor) -> Tensor:
+    """Storage with its mean difference from the true one taken out."""
+    return storage - (storage - truth).mean()
+
+
+def _term(found: Ranked, index: int, law: str) -> tuple[int, ...]:
+    return found.candidates[index][list(found.union.libraries).index(law)]
+
+
+def _scored(task: Task) -> slice:
+    start, stop, _ = (task.score or slice(None)).indices(len(task.forcing))
+    return slice(start, stop)
+
+
+def _open(p: Profile) -> str:
+    sides = [side for side, closed in zip(("below", "above"), p.closed, strict=True) if not closed]
+    return f"open {' and '.join(sides)}"
+
+
+def _whitened(whitened: bool) -> str:
+    return "even after whitening" if whitened else "and were taken as independent"
