@@ -11,6 +11,7 @@ from tables import weather
 
 from udehydro import Balance, FormulaLaw, Range, simulate
 from udehydro.discovery import Library, Task, Term, Union, discover
+from udehydro.discovery.again import discover_again
 from udehydro.discovery.identify import Profile, fisher_spectrum, offset_profile, profile
 from udehydro.discovery.verdict import (
     aligned,
@@ -258,3 +259,15 @@ def test_curves_are_compared_after_storage_is_aligned():
     truth = torch.linspace(0.0, 10.0, 11)
     assert torch.allclose(aligned(truth + 3.0, truth), truth)
     assert series_error(1.1 * torch.ones(5), torch.ones(5)) == pytest.approx(0.1)
+
+
+def test_a_second_search_frees_refits_that_were_stuck():
+    found, task = searched()
+    stuck = discover(found.union, None, replace(task, steps=2), starts=1, again=0)
+    freed = discover_again(stuck, task)
+    assert set(freed.candidates) == set(found.candidates)
+    at = [freed.candidates.index(c) for c in found.candidates]
+    assert torch.all(freed.fits.chi2[at] <= found.fits.chi2 + 1e-2)
+    # nothing that was found is lost
+    at = [freed.candidates.index(c) for c in stuck.candidates]
+    assert torch.all(freed.fits.chi2[at] <= stuck.fits.chi2)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from udehydro import Balance, FormulaLaw, Fraction, Positive, Range, simulate
 from udehydro.discovery import Task, discover, sample
+from udehydro.discovery.again import discover_again
 from udehydro.discovery.identify import best_of, offset_profile, run, visited
 from udehydro.discovery.verdict import APART
 from udehydro.laws import SmallNetwork
@@ -89,7 +90,8 @@ def _learned(case: Case, drains: str, weekly: bool) -> dict:
     last = time.process_time()
     if drains == "both" and not weekly:
         samples = sample(model, members_run(model, task, fit), ("et", "drainage"), alone=True)
-        result["discovered"] = judged(case, task, discover(union(), None, task, samples=samples))
+        first = discover(union(), None, task, samples=samples, starts=1, again=0)
+        result["discovered"] = judged(case, task, discover_again(first, task))
     return result | {"seconds": [middle - began, last - middle, time.process_time() - last]}
 
 

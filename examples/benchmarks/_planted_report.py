@@ -209,10 +209,11 @@ def picture(cases: list[Case], results: dict, networks: str) -> None:
 BODY = """Four ET laws x three drainage laws x two basins (rainy 02077200, snowy 01013500), ten years of daily rain,
 melt (a known snow module) and PET; Smax 250 mm. The truth is integrated by SDIRK2 with 24 steps a day, fits take one
 step a day; noise is 5 % (lognormal), independent, its first 180 days unscored. Both laws are unknown: all 63 pairs of
-`shares` and `outflows`, capacity and initial storage fitted with each, two starts, the best ten again; one setting for
-everything below. The choice is by extended BIC, fewest constants within 6; the class is all within 6. g is ET / PET
-over true storages visited (5 to 95 %): after storage is aligned by a constant, and at equal storage. Gap: from the best
-pair with the true ET law to the best with another. "Determined" is the verdict, which does not know the truth.
+`shares` and `outflows`, capacity and initial storage fitted with each, from the defaults of the libraries and then as
+likenesses of the best pair (`discover_again`); one setting for everything below. The choice is by extended BIC, fewest
+constants within 6; the class is all within 6. g is ET / PET over true storages visited (5 to 95 %): after storage is
+aligned by a constant, and at equal storage. Gap: from the best pair with the true ET law to the best with another.
+"Determined" is the verdict, which does not know the truth.
 
 ### Ideal data ({count} searches)
 
