@@ -107,3 +107,43 @@ def test_a_setting_given_twice(tmp_path: Path):
     path.write_text(experiment().to_yaml() + "train: 1971-10-01/1980-09-30\n")
     with pytest.raises(ConfigError, match="train given twice"):
         Experiment.from_yaml(path)
+
+
+LIBRARY = {
+    "et": {
+        "most": 2,
+        "terms": [
+            "pet*saturation(soil, smax)",
+            {"term": "pet*power(saturation(soil, smax), m)", "constants": {"m": [0.1, 15, "1", 1.5]},
+             "factor": [0.05, 5, "1", 1]},
+        ],
+    }
+}  # fmt: skip
+
+
+def test_libraries_survive_yaml(tmp_path: Path):
+    given = experiment(discover="et", libraries=LIBRARY, sure=False)
+    path = tmp_path / "e.yaml"
+    path.write_text(given.to_yaml())
+    assert Experiment.from_yaml(path) == given
+    assert given.libraries["et"]["terms"][1]["constants"] == {"m": [0.1, 15.0, "1", 1.5]}
+
+
+@pytest.mark.parametrize(
+    ("libraries", "said"),
+    [
+        (["et"], "has to be a mapping"),
+        ({"discharge": LIBRARY["et"]}, "'discharge' is not to be written as a formula"),
+        ({"et": {"terms": []}}, "at least one term"),
+        ({"et": {"term": ["pet"]}}, "unknown 'term'"),
+        ({"et": {"terms": ["pet"], "most": 0}}, "et, most: 0 has to be a whole number"),
+        ({"et": {"terms": [3]}}, "term 1: 3 has to be a mapping"),
+        ({"et": {"terms": [{"factor": [0, 1, "1", 0.5]}]}}, "term 1, term: None has to be text"),
+        ({"et": {"terms": [{"term": "pet", "constants": ["m"]}]}}, "has to map names"),
+        ({"et": {"terms": [{"term": "pet", "factor": [0, 1]}]}}, r"\[low, high, unit, start\]"),
+        ({"et": {"terms": [{"term": "pet", "factor": [0, 1, "1", 2]}]}}, "start 2 has to lie between 0 and 1"),
+    ],
+)
+def test_libraries_that_cannot_be(libraries, said):
+    with pytest.raises(ConfigError, match=said):
+        experiment(discover="et", libraries=libraries)

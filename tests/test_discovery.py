@@ -10,7 +10,7 @@ import torch
 from tables import weather
 from toy import U0, lotka_volterra
 
-from udehydro import Balance, ConfigError, Forcing, FormulaLaw, Range, StructureError, simulate
+from udehydro import Balance, ConfigError, Forcing, FormulaLaw, Range, SolverError, StructureError, simulate
 from udehydro.discovery import (
     Library,
     Samples,
@@ -114,6 +114,35 @@ def test_products_that_make_no_sense():
 def test_laws_of_the_field_have_the_unit_of_their_flux(law, library):
     assert all(fits(exphydro_mended, law, t) for t in library.terms)
     assert not any(fits(exphydro_mended, law, replace(t, text=f"soil*({t.text})")) for t in library.terms)
+
+
+def test_a_filling_may_be_any_expression():
+    """It is put in brackets: 1 - s squared is not (1 - s) squared."""
+    s = 0.4
+    rate = Range(0.1, 100.0, "mm/d")
+    pairs = [(outflows("1 - snow_fraction", rate), outflows(FILLING, rate))]
+    pairs.append((shares("pet", "1 - snow_fraction"), shares("pet", FILLING)))
+    for library, other in pairs:
+        for ours, theirs in zip(library.terms, other.terms, strict=True):
+            one, two = (FormulaLaw(t.text, t.constants) for t in (ours, theirs))
+            given = {n: torch.tensor(r.default) for n, r in ours.constants.items()}
+            given |= {"snow_fraction": torch.tensor(1 - s), "soil": torch.tensor(500 * s), "smax": torch.tensor(500.0),
+                      "pet": torch.tensor(3.0)}  # fmt: skip
+            values = [law(*(given[n] for n in law.reads)) for law in (one, two)]
+            assert torch.allclose(*map(torch.as_tensor, values)), ours.text
+    assert all(fits(exphydro_mended, "discharge", t) for t in outflows("soil/smax", Range(0.1, 9.0, "mm/d")).terms)
+
+
+def test_a_term_that_cannot_be_is_named():
+    good = Term(f"pet*{FILLING}")
+    with pytest.raises(StructureError, match="The term 'soil' cannot be a law of 'et'"):
+        Union(exphydro_mended, {"et": Library([good, Term("soil")])})
+    with pytest.raises(StructureError, match="The term 'pet.sol' cannot be.*Did you mean 'soil'"):
+        Union(exphydro_mended, {"et": Library([good, Term("pet*sol")])})
+    hamon = Term("17.9*dayl*exp(17.3*temp/(temp + 237.3))/(temp + 273.2)", empirical=True)
+    union = Union(exphydro_mended, {"et": Library([good, hamon])})
+    assert union.laws(((1,),), union.values(((1,),)))["et"].empirical
+    assert not union.laws(((0,),), union.values(((0,),)))["et"].empirical
 
 
 def test_names_are_swapped_all_at_once():
@@ -337,6 +366,8 @@ def test_without_any_network(prey):
     _, union, task = prey
     found = discover(union, None, task, keep=100, starts=1, again=0)
     assert len(found.candidates) == 6 + 15 and texts(found, found.chosen) == ["x*y"]
+    # nothing is left out for coming late in the library
+    assert len(discover(union, None, task, keep=2, starts=1, again=0).candidates) == 6 + 15
 
 
 def made(union, candidates, chi2, count):
@@ -396,6 +427,16 @@ def test_searches_that_make_no_sense(prey):
         search(union, [], task, [])
     with pytest.raises(ConfigError, match="Say which laws"):
         discover(lotka_volterra, None, task)
+    for wrong in ({"start": {**task.start, "delt": 1.0}}, {"free": ["delt"]}):
+        with pytest.raises(ConfigError, match="'delt'.*Did you mean 'delta'"):
+            discover(union, None, replace(task, **wrong), starts=1)
+    log = Term("log(x - 100)", {}, Range(-1.0, 1.0, "1/d", 0.1), empirical=True)
+    infinite = Library([Term("x*y", {}, FACTOR), log])
+    with pytest.raises(SolverError, match=r"Not finite there: 'c\*log\(x - 100\)' of u_x"):
+        discover(lotka_volterra, {"u_x": infinite}, task, starts=1)
+    broken = replace(samples, learned={"u_x": samples.learned["u_x"] * torch.nan})
+    with pytest.raises(ConfigError, match="not finite everywhere"):
+        discover(union, None, task, samples=broken)
     with pytest.raises(ConfigError, match="proposes no law for 'u_x'"):
         discover(union, None, task, samples=samples, engine=lambda *_: [])
 

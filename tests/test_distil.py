@@ -9,11 +9,12 @@ import pytest
 import torch
 from toy import TEST, TRAIN, dataset, flags, write_csv
 
-from udehydro import Balance, ConfigError, simulate
+from udehydro import Balance, ConfigError, plot, simulate
 from udehydro import saved as saved_models
 from udehydro.cli import main
 from udehydro.config import STRUCTURES
 from udehydro.discovery import Library, Term, distil, usual
+from udehydro.discovery.library import from_plain
 from udehydro.experiment.prepare import observations
 from udehydro.forcing import Forcing
 from udehydro.models import exphydro, exphydro_mended, gr4j, hbv, linear
@@ -80,15 +81,50 @@ def test_resuming_reads_what_is_there(trained, found):
     result, folder = found
     again = distil(bucket, hybrid, SMALL, *given, warmup_days=100, checkpoint=folder, resume=True, progress=False)
     assert again.basins[0].values == result.basins[0].values and again.basins[0].laws == result.basins[0].laws
-    (folder / "0.json").write_text("{}")
-    with pytest.raises(ConfigError, match="is damaged"):
-        distil(bucket, hybrid, SMALL, *given, checkpoint=folder, resume=True, progress=False)
+    other = {"et": Library([Term(t.text + "*1.0", t.constants) for t in SMALL["et"].terms])}
+    with pytest.raises(ConfigError, match="other libraries"):
+        distil(bucket, hybrid, other, *given, checkpoint=folder, resume=True, progress=False)
+    content = json.loads((folder / "0.json").read_text())
+    damages = [{"support": []}, {"chosen": 99}, {"rows": "x"}, {"values": {"smax": "a"}}, {"basin": "zzz"}]
+    for damage in [*({**content, **d} for d in damages), {}]:
+        (folder / "0.json").write_text(json.dumps(damage))
+        with pytest.raises(ConfigError, match="is damaged|another basin"):
+            distil(bucket, hybrid, SMALL, *given, checkpoint=folder, resume=True, progress=False)
+    (folder / "0.json").write_text(json.dumps(content))
 
 
 def test_it_needs_the_hybrid_before_its_refit(trained):
     bucket, hybrid, given = trained
     with pytest.raises(ConfigError, match="before the refit"):
         distil(bucket, replace(hybrid, unrefitted=None), SMALL, *given)
+
+
+def test_how_sure_is_kept_and_read_again(trained, found):
+    """Every trained constant and the zero of the store have a profile; the verdict is in words; resuming keeps both."""
+    bucket, hybrid, given = trained
+    result, folder = found
+    one = result.basins[0]
+    constants = {n for law in one.model.laws.values() for n in getattr(law, "constants", {})}
+    assert {p["name"] for p in one.profiles} == constants | {"offset of soil"}
+    for p in one.profiles:
+        assert len(p["grid"]) == len(p["ratio"]) and min(r for r in p["ratio"] if r is not None) == 0.0
+        assert p["unit"]
+    fig = plot.profiles([*one.profiles, {"name": "open", "grid": [1.0, 30.0], "ratio": [0.0, None],
+                                         "interval": [None, None]}], title="toy")  # fmt: skip
+    assert plot.png(fig, dpi=40).startswith(b"\x89PNG") and "mm" in fig.axes[len(constants)].get_xlabel()
+    assert [v["store"] for v in one.verdicts] == ["soil"] and one.verdicts[0]["notes"]
+    again = distil(bucket, hybrid, SMALL, *given, warmup_days=100, checkpoint=folder, resume=True, progress=False)
+    assert again.basins[0].profiles == one.profiles and again.basins[0].verdicts == one.verdicts
+
+
+def test_libraries_of_an_experiment_file():
+    plain = {"most": 2, "terms": ["pet*saturation(soil, smax)", {"term": "pet*power(saturation(soil, smax), m)",
+             "constants": {"m": [0.2, 5.0, "1", 1.0]}, "factor": [0.1, 3.0, "1", 1.0]}]}  # fmt: skip
+    library = from_plain(exphydro, "et", plain)
+    assert library.most == 2 and library.terms[1].constants["m"] == Range(0.2, 5.0, "1", 1.0)
+    assert library.terms[1].coefficient.high == 3.0
+    with pytest.raises(ConfigError, match="does not have the unit of 'et'"):
+        from_plain(exphydro, "et", {"terms": ["soil"]})
 
 
 class TestUsualLibraries:
@@ -145,6 +181,28 @@ def test_discover_on_the_command_line(tmp_path: Path, capsys):
     folder = next((out / "models" / "formula").iterdir())
     model = saved_models.load(folder, STRUCTURES)
     assert model.model.structure.flux("et").law.text
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_trained(tmp_path: Path, capsys):
+    data = write_csv(tmp_path / "basin.csv", dataset())
+    assert call("discover", *flags(data, tmp_path / "out", neural="melt")[1:]) == 2
+    assert "give a Library" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "checkpoints" / "exphydro").exists()
+
+
+def test_discover_takes_its_defaults_beside_a_file_too(tmp_path: Path, monkeypatch):
+    import udehydro.experiment as experiment
+
+    seen = []
+    monkeypatch.setattr(experiment, "run", lambda e, **_: seen.append(e) or {"basins": {}, "complaints": []})
+    monkeypatch.setattr("udehydro.cli.fit.scores_table", lambda _: "")
+    data = write_csv(tmp_path / "basin.csv", dataset(400))
+    file = tmp_path / "e.yaml"
+    file.write_text(f"data: {data}\ntrain: {TRAIN}\ntest: {TEST}\nout: {tmp_path / 'out'}\n")
+    call("discover", "--config", file)
+    call("discover", "--config", file, "--neural", "et")
+    call("discover", *flags(data, tmp_path / "out")[1:], "--discover", "et")
+    assert [(e.neural, e.discover) for e in seen] == [(("et", "discharge"),) * 2, (("et",),) * 2, (("et",),) * 2]
 
 
 def test_what_is_to_be_written_has_to_be_learned(tmp_path: Path, capsys):

@@ -10,15 +10,21 @@ from scipy.optimize import brentq
 from tables import weather
 
 from udehydro import Balance, FormulaLaw, Range, simulate
-from udehydro.discovery import Library, Task, Term, Union, discover
+from udehydro.discovery import Library, Task, Term, Union, discover, outside, preferred
 from udehydro.discovery.again import discover_again
-from udehydro.discovery.identify import Profile, fisher_spectrum, offset_profile, profile
+from udehydro.discovery.identify import (
+    Profile,
+    _profile,
+    best_of,
+    fisher_spectrum,
+    offset_profile,
+    profile,
+    run,
+)
 from udehydro.discovery.verdict import (
-    aligned,
     candidate,
     lag_one,
     residuals,
-    series_error,
     verdict,
     whitened,
     with_halved_steps,
@@ -91,6 +97,27 @@ def test_profile_scales_with_the_variance_of_the_residuals():
     assert wrong.rise.max() == pytest.approx(float(right.rise.max()))
 
 
+@pytest.mark.parametrize("days", [60, 240])
+def test_the_default_grid_finds_the_ends(days):
+    """A constant known to a thousandth: steps of a quarter of its value would see no interval at all."""
+    model, task, fit = reservoir(days=days)
+    by_default, fine = profile(model, task, fit, "k"), profile(model, task, fit, "k", np.linspace(0.0985, 0.1015, 61))
+    widths = [p.interval[1] - p.interval[0] for p in (by_default, fine)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.03)
+
+
+def test_grid_points_that_failed_say_nothing():
+    model, task, fit = reservoir()
+    found = profile(model, task, fit, "k", np.linspace(0.098, 0.102, 7))
+    lost = found.fits.chi2.clone()
+    lost[-1] = torch.inf
+    broken = replace(found.fits, parts={"discharge": lost}, chi2=lost)
+    best = int(found.rise.argmin())
+    pair = torch.tensor([best, len(found.grid) - 1])
+    assert _profile("k", found.grid[pair], broken.take(pair), False, 0.95).interval == (-math.inf, math.inf)
+    assert _profile("k", found.grid, broken, False, 0.95).interval[0] == found.interval[0]
+
+
 def test_profile_of_an_initial_storage_and_of_what_stands_alone():
     model, task, fit = reservoir()
     found = profile(model, task, fit, "storage", [30.0, 38.0, 39.0, 41.0, 42.0, 50.0])
@@ -141,12 +168,26 @@ def test_the_zero_of_a_store_is_open_under_exponential_drainage():
     assert torch.allclose(moved, -(found.grid - found.grid[0]), rtol=0.02, atol=0.2)
 
 
+def test_a_store_that_cannot_be_moved_is_known():
+    """Only the initial storage is free, and forgotten by the middle of the record: no shift is reached."""
+    model, task, _ = reservoir(days=400)
+    fit = least_squares(model, task.forcing.with_members(1), task.observed, {"k": 0.1, "storage": 40.0}, ("storage",),
+                        solver=SOLVER, ranges=task.ranges)  # fmt: skip
+    found = offset_profile(model, task, fit, "storage", [-5.0, 5.0])
+    assert float(found.grid.abs().max()) < 1e-3
+    assert found.closed == (True, True)
+
+
 def test_the_zero_of_a_store_is_known_under_power_drainage():
     model, task, fit = outflow(POWER[0], a=POWER[1]["a"], n=POWER[1]["n"], w=replace(POWER[1]["w"], fixed=True))
     member = int(fit.chi2.argmin())
     found = offset_profile(model, task, fit, "storage", [-20.0, -6.0, -2.0, 2.0, 6.0, 20.0], member=member)
     assert found.closed == (True, True)
     assert -20.0 < found.interval[0] < 0.0 < found.interval[1] < 20.0
+    # the shifts are those that were reached
+    runs = [run(model, task, best_of(found.fits, m)[1]).store("storage")[91, 0] for m in range(len(found.grid))]
+    at = found.grid.abs().argmin()
+    assert torch.allclose(torch.stack(runs) - runs[at], found.grid - found.grid[at], atol=1e-6)
     # the pin itself is not counted
     assert found.fits.counts == fit.counts
     assert float(found.fits.chi2.min()) == pytest.approx(float(fit.chi2[member]), rel=1e-4)
@@ -197,6 +238,31 @@ def test_whitening_takes_correlation_and_size_from_the_residuals():
     assert abs(lag_one(again)[0]) < 0.05
     assert float(again[~again.isnan()].std()) == pytest.approx(1.0, abs=0.05)
     assert lag_one(residuals(model, task, values)[0])[0] == pytest.approx(0.8, abs=0.05)
+
+
+def test_observations_with_an_axis_for_members_are_no_table_of_differences():
+    """(T, 1, basins) is the same as (T, basins), for values and for sigma."""
+    model, task, fit = reservoir(correlation=0.6)
+    values = {n: float(v[0]) for n, v in fit.values.items()}
+    one = task.observed[0]
+    for sigma in (SIGMA, torch.full((120, 1, 1), SIGMA), np.full((120, 1), SIGMA)):
+        wide = replace(task, observed=[replace(one, values=one.values[:, None], loss=Gaussian(sigma))])
+        found = residuals(model, wide, values)[0]
+        assert found.shape == (120, 1)
+        assert torch.allclose(found, residuals(model, task, values)[0])
+    members = replace(task, observed=[replace(one, values=one.values[:, None].expand(-1, 3, -1))])
+    with pytest.raises(ConfigError, match="differs between members"):
+        residuals(model, members, values)
+
+
+def test_edges_count_as_in_least_squares():
+    """The first edge belongs to the first interval, every other to the interval it ends."""
+    model, task, fit = reservoir()
+    values = {n: float(v[0]) for n, v in fit.values.items()}
+    edges = run(model, task, values).store("storage").clone()
+    for score, count in ((slice(50, 100), 50), (slice(0, 100), 101)):
+        both = replace(task, observed=[Observed("storage", edges, Gaussian(1.0))], score=score)
+        assert int((~residuals(model, both, values)[0].isnan()).sum()) == count
 
 
 def searched(correlation: float = 0.0, days: int = 150, solver=SOLVER):
@@ -255,10 +321,29 @@ def test_a_store_that_hardly_moves_shows_no_law():
     assert any("too narrow a range" in r for r in verdict(found, calm, "storage").reasons)
 
 
-def test_curves_are_compared_after_storage_is_aligned():
-    truth = torch.linspace(0.0, 10.0, 11)
-    assert torch.allclose(aligned(truth + 3.0, truth), truth)
-    assert series_error(1.1 * torch.ones(5), torch.ones(5)) == pytest.approx(0.1)
+def test_a_ranking_by_score_is_not_taken_for_one_by_likelihood():
+    found, task = searched()
+    scored = preferred(found, -found.criterion, 1.0)
+    assert scored.by_score and not found.by_score
+    for again in (discover_again, with_halved_steps):
+        with pytest.raises(ConfigError, match="decided by a score"):
+            again(scored, task)
+    plain = discover(found.union, None, task, starts=1, again=0, gamma=0.0)
+    same = with_halved_steps(plain, task, factor=1)
+    assert same.gamma == 0.0 and torch.allclose(same.criterion.sort().values, plain.criterion.sort().values, atol=0.1)
+
+
+def test_how_much_of_a_run_is_beyond_what_was_known():
+    model, forcing = Balance(linear), record(100)
+    storm = forcing.values["prcp"].clone()
+    storm[80] += 500.0
+    forcing = replace(forcing, values={**forcing.values, "prcp": storm})
+    simulation = simulate(model, forcing, theta={"k": 0.1}, storage0={"storage": 40.0}, solver=SOLVER)
+    series = simulation.store("storage")[1:, 0]
+    share = outside(simulation, slice(0, 60), slice(60, 100))["storage"]
+    low, high = series[:60].min(), series[:60].max()
+    assert float(share) == pytest.approx(float(((series[60:] > high) | (series[60:] < low)).double().mean()))
+    assert 0.0 < float(share) < 1.0
 
 
 def test_a_second_search_frees_refits_that_were_stuck():

@@ -1,5 +1,7 @@
 """Least squares through the solver, against SciPy, finite differences and planted truth; Gaussian losses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -9,7 +11,8 @@ from toy import U0, lotka_volterra
 
 from udehydro import Balance, Calibrated, ConfigError, DataError, Forcing, Range, SolverError, simulate
 from udehydro.models import exphydro_mended
-from udehydro.solvers import RK4, AllAtOnce, Compiled
+from udehydro.simulate import pose
+from udehydro.solvers import RK4, AllAtOnce, Compiled, forward_sensitivity
 from udehydro.training import Gaussian, Observed, Stage, fit, least_squares
 
 RATES = Compiled(RK4, stability="ignore")
@@ -304,3 +307,46 @@ def test_the_loss_trains():
         Gaussian(torch.ones(60, 1)).prepare(sim.discharge)
     with pytest.raises(DataError, match="no observation"):
         Gaussian().prepare(torch.full((60, 1), torch.nan))
+
+
+def test_a_start_that_data_do_not_feel_stays_where_water_can_be():
+    """Three years after a start its storage is forgotten: without any range it would run off to 1e80 mm."""
+    record_ = weather(1100, 1, seed=3)
+    sim = simulate(BUCKET, record_, theta=defaults(), storage0=STORAGE0, solver=Compiled())
+    observed = Observed("discharge", sim.discharge * 1.05, Gaussian(0.1))
+    found = least_squares(BUCKET, record_.with_members(1), observed, {**defaults(), **STORAGE0},
+                          ("smax", "f", "qmax", "soil", "snow"), score=slice(800, None), steps=30)  # fmt: skip
+    assert all(0.0 <= float(found.values[n]) <= 2000.0 for n in ("soil", "snow"))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_sigma_may_be_an_array(noisy, kind):
+    plain = solved(noisy)
+    varying = [replace(o, loss=Gaussian(kind(np.full((31, 1), SIGMA)))) for o in series(noisy)]
+    assert torch.allclose(solved(varying).chi2, plain.chi2)
+    with pytest.raises(DataError, match="31 values and 30 of sigma"):
+        solved([replace(o, loss=Gaussian(kind(np.full(30, SIGMA)))) for o in series(noisy)])
+
+
+@pytest.mark.parametrize("sigma", [0.0, -0.1, float("nan"), np.array([1.0, 0.0])])
+def test_a_sigma_that_is_none(sigma):
+    with pytest.raises(ConfigError, match="sigma above zero"):
+        Gaussian(sigma)
+
+
+def test_what_least_squares_cannot_use(noisy):
+    infinite = noisy.clone()
+    infinite[3, 0] = torch.inf
+    with pytest.raises(DataError, match="'x' has values that no model"):
+        solved(infinite)
+    with pytest.raises(DataError, match="not above -log_offset"):
+        solved(series(noisy - 10.0, log_offset=0.1))
+    with pytest.raises(ConfigError, match="observed is one or several"):
+        least_squares(PREDATOR_PREY, record(), noisy, {**TRUTH, **U0}, ("beta",), solver=RATES)
+    with pytest.raises(ConfigError, match="mask of 2 booleans"):
+        solved(noisy, {"beta": torch.ones(3, dtype=torch.bool)}, members=2)
+    assert solved(noisy, "beta").free == ("beta",)
+    with pytest.raises(ConfigError, match="Nothing is moved"):
+        forward_sensitivity(pose(PREDATOR_PREY, RECORD, TRUTH), torch.tensor([1.0, 1.0]), [], RATES)
+    with pytest.raises(ConfigError, match="whole numbers from directions"):
+        forward_sensitivity(pose(PREDATOR_PREY, RECORD, TRUTH), torch.tensor([1.0, 1.0]), torch.tensor([99]), RATES)

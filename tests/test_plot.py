@@ -109,3 +109,14 @@ def test_members_of_the_training_curve():
     assert best_member(history[:1]) == 0
     assert [first for first, _ in stages(history)] == [1, 2]
     assert plot.training_curve([]).axes
+
+
+def test_waterfall_sorts_counts_the_plateau_and_names_failures():
+    fig = plot.waterfall({"plain": torch.tensor([3.0, 1.0, 1.2, np.inf]), "taught": [1.1, np.nan]}, title="starts")
+    axes = fig.axes[0]
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[1.0, 1.2, 3.0], [1.1]]
+    assert "plain: 2 of 4 in the band, 1 failed" in texts(fig) and "taught: 1 of 2 in the band, 1 failed" in texts(fig)
+    assert "final loss [-]" in texts(fig) and axes.get_yscale() == "log"
+    assert plot.waterfall({"log likelihood": [-3.0, 2.0]}).axes[0].get_yscale() == "linear"
+    assert plot.png(plot.waterfall({"none": [np.nan]}), dpi=40).startswith(b"\x89PNG")
+    assert plot.waterfall({}).axes

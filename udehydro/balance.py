@@ -98,6 +98,9 @@ class Balance(nn.Module):
         self._driven = tuple(step for item, outputs in driven for step in _bind(item, outputs, slots))
         self._first = len(self.store_names), len(self.forcing_names), len(self.parameter_names)
         self.driven_count = len(slots) - sum(self._first)
+        first = sum(self._first[:2])
+        read = {i for _, inputs, _ in self._driven for i in inputs if i is not None}
+        self.driven_parameters = tuple(i for i in range(self._first[2]) if first + i in read)
         self._steps = tuple(step for item, outputs in state for step in _bind(item, outputs, slots))
         self._slot_count, self._slots = len(slots), slots
         self._flux_slots = tuple(slots[f] for f in self.flux_names)

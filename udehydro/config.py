@@ -42,6 +42,10 @@ class Experiment:
     model : name of a structure in `udehydro.models`.
     neural : fluxes or groups of fluxes of the model to be learned by networks, started from the calibrated formula.
     discover : those of them that are to be written as formulas afterwards.
+    libraries : candidate terms for some of these, in place of the usual ones: flux -> ``terms``, and how many
+        ``most`` a law may have. A term is a text, or has ``term``, ``constants`` (name -> [low, high, unit, start])
+        and ``factor`` ([low, high, unit, start] of a constant in front).
+    sure : whether formulas are examined: profiles of their constants and verdicts.
     seed : draws initial parameters and weights.
     device : where tensors live, as PyTorch calls it.
     starts : initial parameter sets per basin in the calibration; ``steps`` evaluations before the choice among them,
@@ -67,6 +71,8 @@ class Experiment:
     model: str = "exphydro"
     neural: tuple[str, ...] = ()
     discover: tuple[str, ...] = ()
+    libraries: Mapping[str, Mapping] | None = None
+    sure: bool = True
     seed: int = 0
     device: str = "cpu"
     starts: int = 8
@@ -98,6 +104,11 @@ class Experiment:
         for name in self.discover:
             if name not in self.neural:
                 raise ConfigError(f"discover: '{name}' is learned by no network.{suggest(name, self.neural)}")
+        for name in self.libraries or {}:
+            if name not in self.discover:
+                raise ConfigError(
+                    f"libraries: '{name}' is not to be written as a formula.{suggest(name, self.discover)}"
+                )
         _check_periods(self)
 
     @classmethod
@@ -232,5 +243,6 @@ _PARSERS: dict[str, Callable[[object, str], object]] = (
     | {n: settings.whole(0 if n in _FROM_ZERO else 1) for n in _WHOLE}
     | dict.fromkeys(("area", "lat", "learning_rate", "penalty"), settings.real)
     | dict.fromkeys(("columns", "units"), settings.mapping)
-    | {"dayfirst": settings.flag}
+    | dict.fromkeys(("dayfirst", "sure"), settings.flag)
+    | {"libraries": settings.libraries}
 )

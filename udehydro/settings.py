@@ -86,3 +86,49 @@ def flag(value: object, name: str) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{name}: {value!r} has to be true or false.")
     return value
+
+
+def libraries(value: object, name: str) -> dict[str, dict]:
+    """Candidate terms by flux, as plain values; whether they can be installed is seen where the model is."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}: {value!r} has to be a mapping, e.g. {name}: {{et: {{terms: [pet*soil/smax]}}}}.")
+    found = {}
+    for flux, library in value.items():
+        where = f"{name}: {flux}"
+        _only(library, ("terms", "most"), where)
+        terms = library.get("terms")
+        if not isinstance(terms, list | tuple) or not terms:
+            raise ConfigError(f"{where}: 'terms' has to be a list of at least one term.")
+        parsed = [_term(t, f"{where}, term {i + 1}") for i, t in enumerate(terms)]
+        found[str(flux)] = {"terms": parsed, "most": whole(1)(library.get("most", 1), f"{where}, most")}
+    return found
+
+
+def _term(value: object, where: str) -> str | dict:
+    if isinstance(value, str):
+        return text(value, where)
+    _only(value, ("term", "constants", "factor"), where)
+    constants = value.get("constants", {})
+    if not isinstance(constants, Mapping):
+        raise ConfigError(f"{where}: 'constants' has to map names to [low, high, unit, start].")
+    found = {"term": text(value.get("term"), f"{where}, term")}
+    if constants:
+        found["constants"] = {str(n): _range(r, f"{where}, {n}") for n, r in constants.items()}
+    return found | ({"factor": _range(value["factor"], f"{where}, factor")} if "factor" in value else {})
+
+
+def _range(value: object, where: str) -> list:
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        raise ConfigError(f"{where}: {value!r} has to be [low, high, unit, start], e.g. [0.1, 20, '1', 3].")
+    low, high, unit, start = value
+    low, high, start = (real(v, where) for v in (low, high, start))
+    if not low <= start <= high or low == high:
+        raise ConfigError(f"{where}: the start {start:g} has to lie between {low:g} and {high:g}.")
+    return [low, high, str(unit), start]
+
+
+def _only(value: object, known: tuple[str, ...], where: str) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: {value!r} has to be a mapping with {', '.join(known)}.")
+    if unknown := [str(n) for n in value if n not in known]:
+        raise ConfigError(f"{where}: unknown '{unknown[0]}'. Known: {', '.join(known)}.")

@@ -18,7 +18,7 @@ from udehydro.discovery import Candidate, Ranked, Task, Union, discover, outflow
 from udehydro.discovery.again import discover_again
 from udehydro.discovery.identify import offset_profile, run, visited
 from udehydro.discovery.library import OUTFLOWS, SHAPES
-from udehydro.discovery.verdict import candidate, series_error, verdict, whitened, with_halved_steps
+from udehydro.discovery.verdict import candidate, verdict, whitened, with_halved_steps
 from udehydro.laws.smooth import excess, saturation
 from udehydro.models import exphydro_mended
 from udehydro.models.exphydro import pet
@@ -213,6 +213,11 @@ def curve_errors(case: Case, model: Balance, simulation: Simulation, record: For
             gap = ((laws[flux_name] - right[flux_name]) / scale)[part][inside]
             found[f"{law} {name}"] = float(gap.square().mean().sqrt())
     return found
+
+
+def series_error(series: Tensor, truth: Tensor) -> float:
+    """Root mean square of the difference of two series, as a share of the mean of the second."""
+    return float((series - truth).square().mean().sqrt() / truth.mean().abs())
 
 
 def _laws(model: Balance, theta, record: Forcing, soil: Tensor) -> dict[str, Tensor]:

@@ -142,9 +142,7 @@ def main() -> None:
     before, kept = json.loads(cache().read_text()), cache().with_name(f"{SCRIPT}.json")
     results = json.loads(kept.read_text()) if kept.exists() else {}
     basins = options.basins or chosen_basins()
-    union = (
-        None if options.report else Union(exphydro_mended, {n: usual(exphydro_mended, n) for n in ("et", "discharge")})
-    )
+    union = Union(exphydro_mended, {n: usual(exphydro_mended, n) for n in ("et", "discharge")})
     for i, basin in enumerate(basins):
         if basin not in results and not options.report:
             try:
@@ -156,18 +154,19 @@ def main() -> None:
             told = r.get("failure") or f"validation {r['valid']:.3f}, {sum(r['seconds']):.0f} s, {r['laws']}"
             print(f"{i + 1}/{len(basins)} {basin}: {told}", flush=True)
     if not options.basins:
-        report({b: results[b] for b in basins if b in results}, before)
+        report(union, {b: results[b] for b in basins if b in results}, before)
 
 
-def report(results: dict, before: dict) -> None:
-    """The table, and which terms were chosen how often."""
-    rows, found = [], []
+def report(union: Union, results: dict, before: dict) -> None:
+    """The table, constants with units, and which terms were chosen how often."""
+    rows, found, constants = [], [], []
     for basin, r in results.items():
         bucket, hybrid = (before[Unit(basin, m).key] for m in ("M0", "M50"))
         if "failure" in r or "failure" in hybrid:
             rows.append([basin, *[""] * 5, r.get("failure", "")])
             continue
         found.append((bucket, hybrid, r))
+        constants.append([basin, told(union, r)])
         each = [f"{x['valid']:.3f}" for x in (bucket, hybrid, r)], [f"{x['test']:.3f}" for x in (bucket, hybrid, r)]
         laws = "; ".join(f"{n} = {law}" for n, law in r["laws"].items())
         rows.append([basin, " / ".join(each[0]), " / ".join(each[1]), f"{r['test kge']:.3f}", str(len(r["class"])),
@@ -183,9 +182,20 @@ def report(results: dict, before: dict) -> None:
         better=sum(r["test"] > b["test"] for b, _, r in found), ahead=sum(r["test"] > h["test"] for _, h, r in found),
         worst=" / ".join(f"{min(t[i]['test'] for t in found):.3f}" for i in range(3)),
         diverged=f"{diverged[0]} of {diverged[1]}", table=table(head, rows), et=counts[0], discharge=counts[1],
+        constants=table(["basin", "constants"], constants),
         failed=len(results) - len(found), minutes=f"{minutes:.0f}", margin=MARGIN, years=INNER.train[1][:4],
     )  # fmt: skip
     write(SCRIPT, "Discovery: what M50's networks turn into", body)
+
+
+def told(union: Union, result: dict) -> str:
+    """Constants of the laws of a basin, and what was refitted with them, with units."""
+    texts = [[t.text for t in library.terms] for library in union.libraries.values()]
+    chosen = tuple(tuple(own.index(t) for t in terms) for own, terms in zip(texts, result["terms"], strict=True))
+    values, short = result["values"], union.short(chosen)
+    units = {n: r.unit for n, r in union.model.structure.parameters.items()} | union.structure.stores
+    names = {n: short.get(n, n) for n in (*short, *FREE)}
+    return ", ".join(f"{label} {values[n]:.3g} {units[n]}".removesuffix(" 1") for n, label in names.items())
 
 
 def _shares(chosen: list[list[str]]) -> list[list[str]]:
@@ -204,7 +214,11 @@ Better than M0 in {better} basins, than M50 in {ahead}; worst {worst}. Runs of r
 
 {table}
 
-Class: laws within {margin} of the best in validation. Constants at their refitted values are in the results file.
+Class: laws within {margin} of the best in validation. Laws read storages [mm], `rainfall`, `melt` and `pet` [mm/d],
+`dayl` [h] and `temp` [degC], and give mm/d. Their constants (those without a unit are dimensionless), and what was
+refitted with them (`soil` is the initial storage):
+
+{constants}
 
 Evapotranspiration:
 

@@ -77,9 +77,9 @@ def command(
     """
     from udehydro.experiment import run
 
-    if context.info_name == "discover" and config is None:
-        neural = neural or discover or "et,discharge"
-        discover = discover or neural
+    discovering = context.info_name == "discover"
+    if discovering and config is None:
+        neural = neural or discover
     given = dict(
         data=data, basins=basin, model=model, neural=neural, discover=discover, train=train, valid=valid, test=test,
         out=out, seed=seed, device=device, loss=loss, starts=starts, steps=steps, refit_steps=refit_steps, seeds=seeds,
@@ -88,6 +88,9 @@ def command(
         units=o.pairs(unit, "--unit"), dayfirst=dayfirst, fill_gaps=fill_gaps,
     )  # fmt: skip
     experiment = Experiment.from_flags(config, **given)
+    if discovering and not experiment.discover:
+        learned = experiment.neural or ("et", "discharge")
+        experiment = experiment.with_(neural=learned, discover=learned)
     try:
         found = run(experiment, resume=resume, overwrite=overwrite, progress=not quiet)
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from udehydro.discovery.discover import Engine, discover
 from udehydro.discovery.identify import run
 from udehydro.discovery.nominate import nominate
 from udehydro.discovery.sample import sample
-from udehydro.discovery.search import GAMMA, Ranked, Task, ranked
+from udehydro.discovery.search import Ranked, Task, ranked
 
 
 def discover_again(
@@ -19,7 +19,6 @@ def discover_again(
     *,
     engine: Engine = nominate,
     again: int = 10,
-    gamma: float = GAMMA,
     rounds: int = 3,
 ) -> Ranked:
     """Search again until the best laws stay, every candidate starting as their nearest likeness.
@@ -32,26 +31,29 @@ def discover_again(
     Parameters
     ----------
     found : a first search, which may be short: one start, ``again=0``. ``task``: what it was made with.
-    engine, again, gamma : as in :func:`discover`.
+    engine, again : as in :func:`discover`.
     rounds : most searches.
     """
+    found.decided_by_likelihood()
     for _ in range(rounds):
         best, values = found.candidates[0], found.values(0)
         samples = sample(found.union.model, run(found.union.model, task, values), tuple(found.union.libraries))
         begin = replace(task, start={**task.start, **{n: values[n] for n in task.free}})
-        new = discover(found.union, None, begin, samples=samples, engine=engine, starts=1, again=again, gamma=gamma,
-                       margin=found.margin)  # fmt: skip
-        found = _better(found, new, len(task.free), gamma)
+        new = discover(
+            found.union, None, begin, samples=samples, engine=engine, starts=1, again=again, gamma=found.gamma,
+            margin=found.margin,
+        )  # fmt: skip
+        found = _better(found, new, len(task.free))
         if found.candidates[0] == best:
             break
     return found
 
 
-def _better(one: Ranked, other: Ranked, shared: int, gamma: float) -> Ranked:
+def _better(one: Ranked, other: Ranked, shared: int) -> Ranked:
     """The better fit of every candidate of two searches, ranked."""
     owners, fits = [*one.candidates, *other.candidates], one.fits.joined(other.fits)
     candidates, chosen = list(dict.fromkeys(owners)), []
     for candidate in candidates:
         members = torch.tensor([i for i, owner in enumerate(owners) if owner == candidate])
         chosen.append(members[fits.chi2[members].argmin()])
-    return ranked(one.union, candidates, fits.take(torch.stack(chosen)), shared, gamma, one.margin)
+    return ranked(one.union, candidates, fits.take(torch.stack(chosen)), shared, one.gamma, one.margin)

@@ -74,8 +74,8 @@ def discover(
         if not found:
             raise ConfigError(f"The engine proposes no law for '{law}': try another, or a longer library.")
         nominees.append(found)
-    candidates = _combined(nominees, libraries, keep, every, most)
-    given = [{**_starts(union, c, nominees)} for c in candidates]
+    candidates = _combined(nominees, libraries, keep if samples is not None else most, every, most)
+    given = [_starts(union, c, nominees) for c in candidates]
     generator = torch.Generator().manual_seed(seed)
     each = [
         [g, *(_moved(union, c, task, g, generator) for _ in range(starts - 1))]

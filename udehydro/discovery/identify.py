@@ -23,11 +23,14 @@ from udehydro.training.gaussian import Gaussian
 from udehydro.training.least_squares import LeastSquares, least_squares
 from udehydro.training.observed import Observed
 
-FACTORS = (0.25, 0.4, 0.55, 0.7, 0.85, 0.95, 1.05, 1.2, 1.5, 2.0, 2.75, 4.0)
+FACTORS = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
+DEVIATIONS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
 SHIFTS = (-1.0, -0.5, -0.25, -0.1, -0.03, 0.03, 0.1, 0.25, 0.5, 1.0)
-"""Grids by default: times the fitted value; shares of the range that a store visits (5 to 95 %)."""
-PIN = 1e-3
-"""Standard deviation that holds a store where a profile wants it, as a share of the visited range."""
+"""Grids by default: times the fitted value, and that value plus so many of its standard deviations; shares of the range
+that a store visits (5 to 95 %)."""
+PIN, MISSED = 1e-3, 0.1
+"""Standard deviation that holds a store where a profile wants it, as a share of the visited range; share of a shift by
+which it may be missed before that shift counts as out of reach."""
 LEVEL, GAIN = 0.95, 1e-2
 
 
@@ -43,7 +46,7 @@ class Profile:
         the variance of every series estimated.
     best : the grid point of highest likelihood.
     interval : where ``ratio`` stays below the quantile of chi2 with one degree of freedom; an end beyond the grid is
-        infinite.
+        infinite. Grid points whose refit failed say nothing.
     fits : the refits, n members.
     """
 
@@ -93,17 +96,19 @@ def profile(
     ----------
     model, task : what was fitted, to what data; ``start`` and ``free`` of the task are not used.
     fit : result whose ``member`` (by default of lowest chi2) the profile starts from; what was free there is refitted.
-    grid : values; by default :data:`FACTORS` times the fitted one. That one is added.
+    grid : values; by default :data:`FACTORS` times the fitted one, and :data:`DEVIATIONS` from it. That one is added.
     trusted : whether ``sigma`` of the errors is known, rather than estimated from the misfit.
     isotropic : as in :func:`least_squares`; 1 for networks.
     """
-    _, values, free = best_of(fit, member)
+    member_, values, free = best_of(fit, member)
     if name not in values:
         raise ConfigError(f"No parameter or store is called '{name}'.{suggest(name, values)}")
     if grid is None and values[name] == 0.0:
         raise ConfigError(f"'{name}' is zero, which no factor changes: give a grid.")
     range_ = task.ranges.get(name, model.structure.parameters.get(name))
-    wanted = [f * values[name] for f in FACTORS] if grid is None else [float(v) for v in grid]
+    wanted = [float(v) for v in grid] if grid is not None else [f * values[name] for f in FACTORS]
+    if grid is None and name in free:
+        wanted += [values[name] + d * _deviation(fit, member_, name, trusted) for d in DEVIATIONS]
     if range_ is not None:
         wanted = [v for v in wanted if range_.low <= v <= range_.high]
     points = torch.tensor(sorted({*wanted, values[name]}), dtype=torch.float64)
@@ -135,9 +140,10 @@ def offset_profile(
     """Profile of where the zero of a store lies: is storage known, or only up to a constant?
 
     Discharge alone fixes the laws of a store up to a shift, S -> S + c in all of them, unless their form is tied to
-    S = 0 or to a capacity. Here the storage in the middle of what is scored is held c from where the fit has it, all
-    free values are refitted, and what the data then lose is the rise. Nothing is asked about the laws: formulas and
-    networks are treated alike. It is flat where the laws can follow the shift.
+    S = 0 or to a capacity. Here the storage in the middle of what is scored is drawn to c from where the fit has it,
+    all free values are refitted, and what the data then lose is the rise at the shift that was reached: the grid.
+    Nothing is asked about the laws: formulas and networks are treated alike. The profile is flat where the laws can
+    follow, and the interval ends at the last shift reached where the model cannot be moved further.
 
     Parameters
     ----------
@@ -159,10 +165,37 @@ def offset_profile(
         held = series.new_full((len(task.forcing), len(index), task.forcing.batch[0]), torch.nan)
         held[day, :, basin] = series[day] + points[index].to(series)
         pin = Observed(store, held, Gaussian(PIN * span))
-        return _without_last(_fit(model, task, (*task.observed, pin), start, free, isotropic))
+        return _fit(model, task, (*task.observed, pin), start, free, isotropic)
 
     moved = [{**values, store: values[store] + c} for c in points.tolist()]
-    return _profile(f"offset of {store}", points, _walk(fitted, moved, rounds), trusted, level)
+    fits = _walk(fitted, moved, rounds)
+    reached = _storage(model, task, fits, store)[day, :, basin] - series[day]
+    missed = (reached - points).abs() > MISSED * points.abs()
+    # what a fit that has converged cannot reach, no law of the model can
+    walls = [bool(missed[i] & fits.converged[i] & fits.chi2[i].isfinite()) for i in (0, -1)]
+    order = torch.argsort(reached)
+    return _profile(f"offset of {store}", reached[order], _without_last(fits.take(order)), trusted, level, walls)
+
+
+def _storage(model: Balance, task: Task, fits: LeastSquares, store: str) -> Tensor:
+    """Storage (T, n, basins) at the ends of intervals, of all members; NaN where a fit failed."""
+    fine = fits.chi2.isfinite().nonzero()[:, 0]
+    record = task.forcing.with_members(len(fine))
+    start = torch.stack([fits.values[n][fine] for n in model.store_names], dim=-1)[:, None].expand(*record.batch, -1)
+    theta = {n: fits.values[n][fine][:, None] for n in model.parameter_names}
+    with torch.no_grad():
+        found = simulate(model, record, theta=theta, storage0=start, solver=task.solver).store(store)[1:]
+    whole = found.new_full((len(found), len(fits.chi2), found.shape[-1]), torch.nan)
+    whole[:, fine] = found
+    return whole
+
+
+def _deviation(fit: LeastSquares, member: int, name: str, trusted: bool) -> float:
+    """Standard deviation of a free value from the normal matrix."""
+    names, covariance = fit.covariance(member)
+    variance = 1.0 if trusted else float(fit.chi2[member]) / max(1, fit.count - len(names))
+    i = names.index(name)
+    return math.sqrt(variance * max(0.0, float(covariance[i, i])))
 
 
 def run(model: Balance, task: Task, values: Mapping[str, float]) -> Simulation:
@@ -211,25 +244,30 @@ def _without_last(fit: LeastSquares) -> LeastSquares:
     return replace(fit, chi2=fit.chi2 - part, parts=parts, counts=counts)
 
 
-def _profile(name: str, grid: Tensor, fits: LeastSquares, trusted: bool, level: float) -> Profile:
+def _profile(
+    name: str, grid: Tensor, fits: LeastSquares, trusted: bool, level: float, walls: Sequence[bool] = (False, False)
+) -> Profile:
     rise = fits.chi2 - fits.chi2.min()
     minus = rise if trusted else misfit(fits)
     ratio = minus - minus.min()
     lowest, threshold = int(ratio.argmin()), float(chi_squared.ppf(level, 1))
-    ends = [_crossing(grid, ratio, lowest, step, threshold) for step in (-1, 1)]
+    known = ratio.isfinite() & grid.isfinite()
+    points, heights = grid[known], ratio[known]
+    at = int(known[:lowest].sum())
+    ends = [_crossing(points, heights, at, step, threshold, w) for step, w in zip((-1, 1), walls, strict=True)]
     return Profile(name, grid, rise, ratio, float(grid[lowest]), tuple(ends), fits)
 
 
-def _crossing(grid: Tensor, ratio: Tensor, lowest: int, step: int, threshold: float) -> float:
+def _crossing(grid: Tensor, ratio: Tensor, lowest: int, step: int, threshold: float, wall: bool) -> float:
     """Where the ratio passes the threshold going by ``step`` from the lowest point; its root is nearly straight."""
     i = lowest
     while 0 <= i + step < len(grid):
         if float(ratio[i + step]) > threshold:
             a, b = math.sqrt(float(ratio[i])), math.sqrt(float(ratio[i + step]))
-            share = 1.0 if math.isinf(b) else (math.sqrt(threshold) - a) / (b - a)
+            share = (math.sqrt(threshold) - a) / (b - a)
             return float(grid[i] + share * (grid[i + step] - grid[i]))
         i += step
-    return step * math.inf
+    return float(grid[i]) if wall else step * math.inf
 
 
 @dataclass(frozen=True)

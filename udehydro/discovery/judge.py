@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from udehydro.discovery.sample import Samples
 from udehydro.discovery.search import Ranked, Task
 from udehydro.errors import SolverError
 from udehydro.simulate import simulate
@@ -41,11 +40,12 @@ def score(
             flow = simulated(ranked, task, going).discharge
         except SolverError as error:
             failed = torch.ones(len(going)) if error.failed is None else error.failed.reshape(len(going), -1).any(1)
+            failed = failed if bool(failed.any()) else torch.ones(len(going))
             going = [g for g, f in zip(going, failed.tolist(), strict=True) if not f]
             continue
         target = observed[period, None].expand(-1, len(going), -1)
         found = metric(flow[period], target).mean(-1)
-        scores[going] = torch.where(found.isfinite(), found, -torch.inf)
+        scores[going] = torch.where(found.isfinite(), found, -torch.inf).to(scores)
         break
     return scores
 
@@ -64,15 +64,18 @@ def preferred(ranked: Ranked, scores: Tensor, margin: float) -> Ranked:
     chosen = min(within, key=lambda i: (constants[i], -float(ordered[i])))
     return replace(
         ranked, candidates=candidates, fits=ranked.fits.take(order), criterion=-ordered, constants=constants,
-        margin=margin, chosen=chosen,
+        margin=margin, chosen=chosen, by_score=True,
     )  # fmt: skip
 
 
-def outside(samples: Samples, values: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, float]:
-    """Share of values, by name, beyond what was visited when the law was learned: claims do not reach there."""
+def outside(simulation: Simulation, known: slice, asked: slice) -> dict[str, Tensor]:
+    """Share of the intervals ``asked`` in which each store is beyond the range it visited in ``known``, (*batch).
+
+    What a law says there was fitted to nothing.
+    """
     shares = {}
-    for name in names:
-        low, *_, high = samples.support[name]
-        beyond = (values[name] < low) | (values[name] > high)
-        shares[name] = float(beyond.to(torch.float64).mean())
+    for name in simulation.model.store_names:
+        series = simulation.store(name)[1:]
+        low, high = series[known].amin(0), series[known].amax(0)
+        shares[name] = ((series[asked] < low) | (series[asked] > high)).double().mean(0)
     return shares

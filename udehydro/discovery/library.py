@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations, combinations_with_replacement
 
 from udehydro.errors import ConfigError, StructureError
@@ -19,11 +19,13 @@ class Term:
     text : expression of names of the model and of the term's own ``constants``, as in :class:`FormulaLaw`.
     constants : shape constants, name -> Range; the names are the term's own.
     coefficient : range of a trained factor in front; None: the term enters as it is.
+    empirical : numbers in the text carry units, so that its dimension is not checked.
     """
 
     text: str
     constants: Mapping[str, Range] = field(default_factory=dict)
     coefficient: Range | None = None
+    empirical: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "constants", dict(self.constants))
@@ -52,9 +54,9 @@ class Library:
     def __len__(self) -> int:
         return len(self.terms)
 
-    def subsets(self, most: int | None = None) -> Iterable[tuple[int, ...]]:
+    def subsets(self) -> Iterable[tuple[int, ...]]:
         """All laws as indices of terms, short ones first."""
-        for size in range(1, (most or self.most) + 1):
+        for size in range(1, self.most + 1):
             yield from combinations(range(len(self.terms)), size)
 
 
@@ -97,13 +99,14 @@ def shares(of: str, filling: str) -> Library:
 
     ``filling`` is the text of s, e.g. ``"saturation(soil, smax)"``.
     """
-    terms = [Term(f"{of}*{text.format(s=filling)}", constants) for text, constants in SHAPES.values()]
+    terms = [Term(f"{of}*{text.format(s=f'({filling})')}", constants) for text, constants in SHAPES.values()]
     terms[-1] = Term(of, {}, Range(0.0, 1.5, "1", 0.7))
     return Library(terms)
 
 
 def outflows(filling: str, rate: Range) -> Library:
     """Laws of an outflow k x shape(s), and k s + c s^2; ``rate`` is the range of k."""
+    filling = f"({filling})"
     terms = [Term(text.format(s=filling), constants, rate) for text, constants in OUTFLOWS.values()]
     k = Range(rate.low, rate.high, rate.unit, rate.default)
     terms.append(Term(f"(k*{filling} + c*{filling}**2)", {"k": k, "c": k}))
@@ -129,7 +132,10 @@ def products(
                 if shape.text == "1"
                 else f"({factor.text})*({shape.text})"
             )
-            term = Term(text, {**factor.constants, **shape.constants}, factor.coefficient or shape.coefficient)
+            term = Term(
+                text, {**factor.constants, **shape.constants}, factor.coefficient or shape.coefficient,
+                factor.empirical or shape.empirical,
+            )  # fmt: skip
             if fits(structure, flux, term):
                 kept.append(term)
     if not kept:
@@ -137,20 +143,45 @@ def products(
     return Library(kept, most)
 
 
+def from_plain(structure: Structure, name: str, plain: Mapping) -> Library:
+    """The library of an experiment file for a flux or group: ``terms`` and ``most``.
+
+    Raises ConfigError for a term that cannot be read or does not have the unit of the flux.
+    """
+    terms = []
+    for given in plain["terms"]:
+        given = {"term": given} if isinstance(given, str) else given
+        constants = {n: Range(*r) for n, r in given.get("constants", {}).items()}
+        term = Term(given["term"], constants, Range(*given["factor"]) if "factor" in given else None)
+        if not fits(structure, name, term):
+            raise ConfigError(f"libraries: the term '{term}' does not have the unit of '{name}'.")
+        terms.append(term)
+    return Library(terms, plain.get("most", 1))
+
+
 def fits(structure: Structure, flux: str, term: Term) -> bool:
     """Whether a term has the dimension of a flux. StructureError where it reads what the structure does not have."""
-    from udehydro.laws import FormulaLaw
-
-    text, constants = term.text, {f"own_{n}": r for n, r in term.constants.items()}
-    law = renamed(text, {n: f"own_{n}" for n in term.constants})
-    if term.coefficient is not None:
-        law, constants = f"own_factor*({law})", {"own_factor": term.coefficient, **constants}
-    structure.replace(**{flux: FormulaLaw(law, constants, empirical=True)})  # says which name is not known
+    alone(structure, flux, replace(term, empirical=True))  # says which name is not known
     try:
-        structure.replace(**{flux: FormulaLaw(law, constants)})
+        alone(structure, flux, term)
     except StructureError:
         return False
     return True
+
+
+def alone(structure: Structure, flux: str, term: Term) -> Structure:
+    """The structure with a term as the law of a flux; StructureError, naming the term, where it cannot be."""
+    from udehydro.laws import FormulaLaw
+
+    constants = {f"own_{n}": r for n, r in term.constants.items()}
+    law = renamed(term.text, {n: f"own_{n}" for n in term.constants})
+    if term.coefficient is not None:
+        law, constants = f"own_factor*({law})", {"own_factor": term.coefficient, **constants}
+    try:
+        return structure.replace(**{flux: FormulaLaw(law, constants, term.empirical)})
+    except StructureError as error:
+        why = str(error).replace("own_", "")
+        raise StructureError(f"The term '{term}' cannot be a law of '{flux}': {why}") from None
 
 
 def renamed(text: str, names: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from udehydro.discovery.library import Library, Term
 from udehydro.discovery.sample import Samples
+from udehydro.errors import ConfigError
 from udehydro.laws import FormulaLaw
 
 Nominee = tuple[tuple[int, ...], dict[tuple[int, str], float]]
@@ -51,6 +52,8 @@ class Columns:
     @classmethod
     def of(cls, library: Library, inputs: Mapping[str, Tensor], target: np.ndarray, weights: np.ndarray) -> Columns:
         """Fit shape constants of each term alone to a target (N,), weights being one over its standard deviation."""
+        if not np.isfinite(target).all():
+            raise ConfigError("What the networks say is not finite everywhere: look at the run they were sampled from.")
         columns, shapes = zip(*(_shaped(term, inputs, target, weights) for term in library.terms), strict=True)
         matrix = np.stack(columns, axis=1) * weights[:, None]
         return cls(matrix, target * weights, np.array([t.coefficient is None for t in library.terms]), shapes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,12 +15,13 @@ from torch import Tensor
 
 from udehydro.balance import Balance
 from udehydro.discovery.discover import discover
+from udehydro.discovery.examine import Examined, examine
 from udehydro.discovery.judge import preferred, score
 from udehydro.discovery.library import Library
 from udehydro.discovery.sample import Samples, sample
 from udehydro.discovery.search import Ranked, Task
-from udehydro.discovery.union import Union
-from udehydro.errors import ConfigError
+from udehydro.discovery.union import Candidate, Union
+from udehydro.errors import ConfigError, SolverError
 from udehydro.files import write_json_atomic
 from udehydro.forcing import Forcing
 from udehydro.simulate import simulate
@@ -44,8 +46,12 @@ class Distilled:
     model : structure with the formulas; ``values`` : its parameters and initial storages, refitted on all training
         data; ``all_values`` : the same in the model of all candidates.
     rows : per candidate laws, constants, NSE of fit and validation, best first; ``chosen`` : that of ``model``.
+    margin : NSE of validation within which laws count as equally good.
     support : name -> (lowest, 5 %, 95 %, highest) that the networks visited.
     diverged : candidates that could not be run over the validation period.
+    verdicts : per store ``store``, ``determined``, ``reasons``, ``notes``, as in :class:`Verdict`.
+    profiles : per constant and zero of a store ``name``, ``unit``, ``grid``, ``ratio``, ``best``, ``interval`` (None:
+        open), as in :class:`Profile`.
     """
 
     basin: str
@@ -54,8 +60,11 @@ class Distilled:
     all_values: dict[str, float] = field(repr=False)
     rows: list[dict] = field(repr=False)
     chosen: int
+    margin: float
     support: dict[str, tuple[float, float, float, float]] = field(repr=False)
     diverged: int
+    verdicts: list[dict] = field(default_factory=list, repr=False)
+    profiles: list[dict] = field(default_factory=list, repr=False)
 
     @property
     def laws(self) -> dict[str, str]:
@@ -65,7 +74,7 @@ class Distilled:
     @property
     def rivals(self) -> list[dict]:
         """Rows within the margin of the best in validation, the chosen one among them."""
-        return [r for r in self.rows if r["valid"] >= self.rows[0]["valid"] - MARGIN]
+        return [r for r in self.rows if r["valid"] >= self.rows[0]["valid"] - self.margin]
 
     def theta(self) -> dict[str, float]:
         """Parameters of ``model``."""
@@ -107,6 +116,7 @@ def distil(
     keep: int = 5,
     again: int = 5,
     margin: float = MARGIN,
+    sure: bool = True,
     solver: OneStep | None = None,
     warmup_days: int = 365,
     checkpoint: str | Path | None = None,
@@ -115,9 +125,9 @@ def distil(
 ) -> Distillation:
     """Write the learned laws of a hybrid as formulas, basin by basin.
 
-    Networks that have not seen the validation period nominate; candidates are refitted through the ODE without it,
-    together with all parameters the bucket calibrates; it chooses among them; the choice is refitted on all training
-    data.
+    Networks that have not seen the validation period nominate; candidates are refitted through the ODE without it, by
+    least squares, together with all parameters the bucket calibrates; its NSE chooses among them, whatever bucket and
+    hybrid were trained with; the choice is refitted on all training data.
 
     Parameters
     ----------
@@ -125,6 +135,7 @@ def distil(
     libraries : learned flux or group -> candidate terms; :func:`usual` makes the usual ones.
     forcing, observed : record (T, basins), NaN where missing, as they were trained with.
     keep : laws of every length that are nominated; ``again`` : candidates fitted again from each other's values.
+    sure : whether to ask how sure the chosen laws are (:func:`examine`).
     checkpoint, resume : folder for a file per basin, and whether basins that have one are done.
     """
     if hybrid.before_refit is None or hybrid.unrefitted is None:
@@ -144,7 +155,7 @@ def distil(
         known = _values(bucket, bucket.model, i) | _values(hybrid, hybrid.unrefitted, i)
         samples = _samples(bucket, hybrid, i, forcing, periods, tuple(libraries))
         work = _Work(union, one, flow, periods, known, solver, warmup_days, progress)
-        content = work.search(samples, basin, keep, again, margin)
+        content = work.search(samples, basin, keep, again, margin, sure)
         if path is not None:
             write_json_atomic(path, content)
         found.append(_distilled(content, union, basin))
@@ -180,24 +191,39 @@ class _Work:
             progress=self.progress,
         )  # fmt: skip
 
-    def search(self, samples: Samples, basin: str, keep: int, again: int, margin: float) -> dict:
+    def units(self, candidate: Candidate) -> dict[str, str]:
+        """Units of the constants of a candidate, by their short names."""
+        declared = self.union.model.structure.parameters
+        return {short: declared[n].unit for n, short in self.union.short(candidate).items()}
+
+    def search(self, samples: Samples, basin: str, keep: int, again: int, margin: float, sure: bool) -> dict:
         p, record = self.periods, self.forcing
         fit_end, valid = record.between(*p.fit_on).stop, record.between(*p.valid)
         end = max(fit_end, record.between(*p.refit_on).stop)
         task = self.task(fit_end)
         ranked = discover(self.union, None, task, samples=samples, keep=keep, starts=1, again=again, every=0)
         judged = score(ranked, self.task(max(end, valid.stop)), self.observed, valid)
+        if not bool(judged.isfinite().any()):
+            raise SolverError(
+                f"Basin {basin}: over the validation period {' to '.join(p.valid)} no candidate could be run, or "
+                "discharge does not vary."
+            )
         ranked = preferred(ranked, judged, margin)
         chosen = ranked.candidates[ranked.chosen]
-        refit = self.task(end).fit(self.union, [chosen], [ranked.values(ranked.chosen)])
+        task = self.task(end)
+        refit = task.fit(self.union, [chosen], [ranked.values(ranked.chosen)])
+        values = {n: float(v[0]) for n, v in refit.values.items()}
         return {
             "basin": basin,
+            "libraries": _texts(self.union),
+            "margin": margin,
             "candidate": [list(c) for c in chosen],
-            "values": {n: float(v[0]) for n, v in refit.values.items()},
+            "values": values,
             "rows": _rows(ranked),
             "chosen": ranked.chosen,
             "support": {n: list(v) for n, v in samples.support.items()},
             "diverged": int(judged.isinf().sum()),
+            **(_written(examine(ranked, task, values), self.units(chosen)) if sure else {}),
         }
 
 
@@ -214,6 +240,26 @@ def _rows(ranked: Ranked) -> list[dict]:
         }
         for i in range(len(ranked.candidates))
     ]
+
+
+def _written(found: Examined, units: Mapping[str, str]) -> dict:
+    """For JSON: ends that are open are None."""
+    profiles = [
+        {
+            "name": p.name,
+            "unit": units.get(n, "mm"),
+            "grid": p.grid.tolist(),
+            "ratio": [r if math.isfinite(r) else None for r in p.ratio.tolist()],
+            "best": p.best,
+            "interval": [end if math.isfinite(end) else None for end in p.interval],
+        }
+        for n, p in found.profiles.items()
+    ]
+    verdicts = [
+        {"store": n, "determined": v.determined, "reasons": list(v.reasons), "notes": list(v.notes)}
+        for n, v in found.verdicts.items()
+    ]
+    return {"profiles": profiles, "verdicts": verdicts}
 
 
 def _samples(bucket: Trained, hybrid: Trained, i: int, forcing: Forcing, periods: Periods, laws) -> Samples:
@@ -251,11 +297,20 @@ def _days(count: int):
     return np.timedelta64(count, "D")
 
 
+def _texts(union: Union) -> dict[str, list[str]]:
+    return {law: [str(term) for term in library.terms] for law, library in union.libraries.items()}
+
+
 def _read(path: Path, union: Union, basin: str) -> Distilled:
     try:
-        return _distilled(json.loads(path.read_text(encoding="utf-8")), union, basin)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        same = (content["basin"], content["libraries"]) == (basin, _texts(union))
+        found = _distilled(content, union, basin) if same else None
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ConfigError(f"{path} is damaged ({error}): remove it, or run anew without resuming.") from None
+    if found is None:
+        raise ConfigError(f"{path} is of another basin or other libraries: remove it, or run anew without resuming.")
+    return found
 
 
 def _distilled(content: dict, union: Union, basin: str) -> Distilled:
@@ -267,6 +322,12 @@ def _distilled(content: dict, union: Union, basin: str) -> Distilled:
     values = {n: own.get(n, content["values"].get(n, declared[n].default)) for n in model.parameter_names}
     values |= {n: content["values"][n] for n in model.store_names}
     support = {n: tuple(v) for n, v in content["support"].items()}
+    # the texts that are told have to be those of the model
+    rows, text = content["rows"], {n: law.text for n, law in laws.items()}
+    rows[content["chosen"]]["laws"] = text
+    if any(set(r["laws"]) != set(text) for r in rows):
+        raise ValueError("laws of other fluxes")
     return Distilled(
-        basin, model, values, content["values"], content["rows"], content["chosen"], support, content["diverged"]
-    )
+        basin, model, values, content["values"], rows, content["chosen"], float(content["margin"]), support,
+        int(content["diverged"]), content.get("verdicts", []), content.get("profiles", []),
+    )  # fmt: skip

@@ -10,11 +10,14 @@ from math import comb
 import torch
 from torch import Tensor
 
+from udehydro.discovery.library import Term
 from udehydro.discovery.union import Candidate, Union
-from udehydro.errors import ConfigError
+from udehydro.errors import ConfigError, SolverError
 from udehydro.forcing import Forcing
+from udehydro.laws import FormulaLaw
+from udehydro.simulate import pose
 from udehydro.solvers.one_step import OneStep
-from udehydro.structure import Range
+from udehydro.structure import Range, suggest
 from udehydro.training.least_squares import LeastSquares, least_squares
 from udehydro.training.observed import Observed
 
@@ -48,10 +51,13 @@ class Task:
 
     def fit(self, union: Union, candidates: Sequence[Candidate], starts: Sequence[Mapping[str, float]]) -> LeastSquares:
         """Fit candidates as members of one batch, each from its own start (missing values: those of the task)."""
-        members = len(candidates)
+        model, members = union.model, len(candidates)
+        known = (*model.parameter_names, *model.store_names)
+        for name in (*self.start, *self.free):
+            if name not in known and name not in union.structure.parameters:
+                raise ConfigError(f"The task names '{name}', which is no parameter or store.{suggest(name, known)}")
         values = [{**union.values(c), **self.start, **s} for c, s in zip(candidates, starts, strict=True)]
-        names = (*union.model.parameter_names, *union.model.store_names)
-        given = {n: torch.tensor([v[n] for v in values], dtype=torch.float64) for n in names if n in values[0]}
+        given = {n: torch.tensor([v[n] for v in values], dtype=torch.float64) for n in known if n in values[0]}
         trained = [set(union.free(c)) for c in candidates]
         constants = [n for law in union.names for term in law for n in (term.factor, *term.own.values())]
         free = {n: torch.tensor([n in t for t in trained]) for n in constants}
@@ -60,11 +66,31 @@ class Task:
         every = [(n, t) for law, lib in zip(union.names, union.libraries.values(), strict=True)
                  for n, t in zip(law, lib.terms, strict=True)]  # fmt: skip
         ranges = {n.factor: t.coefficient for n, t in every if t.coefficient is not None} | dict(self.ranges)
-        return least_squares(
-            union.model, self.forcing.with_members(members), self.observed, given, free, score=self.score,
-            solver=self.solver, steps=self.steps, ranges=ranges,
-            progress="refit candidates" if self.progress else None,
-        )  # fmt: skip
+        try:
+            return least_squares(
+                model, self.forcing.with_members(members), self.observed, given, free, score=self.score,
+                solver=self.solver, steps=self.steps, ranges=ranges,
+                progress="refit candidates" if self.progress else None,
+            )  # fmt: skip
+        except SolverError as error:
+            raise SolverError(f"{error}{self._blame(union, given)}", failed=error.failed) from None
+
+    def _blame(self, union: Union, given: Mapping[str, Tensor]) -> str:
+        """Which terms are not finite at the start: all candidates share a model, where 0 times infinity stops them."""
+        at = {n: v[0].to(self.forcing.like) for n, v in given.items()}
+        problem = pose(union.model, self.forcing, {n: at[n] for n in union.model.parameter_names if n in at})
+        stores = [at[n].expand(self.forcing.like.shape) for n in union.model.store_names]
+        with torch.no_grad():
+            known = union.model.named(stores, *problem.at(slice(None)))
+            bad = [
+                f"'{term}' of {law}"
+                for (law, library), names in zip(union.libraries.items(), union.names, strict=True)
+                for term, own in zip(library.terms, names, strict=True)
+                if not _finite(term, own.own, known)
+            ]
+        if not bad:
+            return ""
+        return f" Not finite there: {', '.join(bad)}. Guard such terms, e.g. by max(..., 0), or change constants."
 
 
 @dataclass(frozen=True)
@@ -74,7 +100,9 @@ class Ranked:
     Attributes
     ----------
     candidates : of n; ``fits`` : their refits, n members.
-    criterion : extended BIC (n,); ``terms``, ``constants`` : numbers of terms and of trained values.
+    criterion : what orders them (n,), lower is better: the extended BIC with ``gamma``, or, where ``by_score``, minus a
+        score (:func:`preferred`); ``margin`` is in its units.
+    terms, constants : numbers of terms and of trained values.
     chosen : index of the decision: the fewest terms, then the fewest constants, within ``margin`` of the best.
     """
 
@@ -85,6 +113,8 @@ class Ranked:
     constants: tuple[int, ...]
     margin: float
     chosen: int
+    gamma: float = GAMMA
+    by_score: bool = False
 
     @property
     def terms(self) -> tuple[int, ...]:
@@ -94,6 +124,11 @@ class Ranked:
     def rivals(self) -> list[int]:
         """Indices of the class: all within the margin of the best, the chosen one among them."""
         return (self.criterion <= self.criterion[0] + self.margin).nonzero()[:, 0].tolist()
+
+    def decided_by_likelihood(self) -> None:
+        """ConfigError for a ranking by a score, whose margin is another one."""
+        if self.by_score:
+            raise ConfigError("This ranking was decided by a score: hand in the one that discover() returned.")
 
     def pareto(self) -> list[int]:
         """Indices of candidates that no other beats in both fit and number of constants, by number of constants."""
@@ -117,6 +152,12 @@ class Ranked:
     def laws(self, index: int) -> dict:
         """The laws of a candidate as formulas, constants at their refitted values."""
         return self.union.laws(self.candidates[index], self.values(index))
+
+
+def _finite(term: Term, names: Mapping[str, str], known: Mapping[str, Tensor]) -> bool:
+    law = FormulaLaw(term.text, term.constants)
+    value = law(*(known[names.get(n, n)] for n in law.reads))
+    return bool(torch.as_tensor(value).isfinite().all())
 
 
 def misfit(fits: LeastSquares) -> Tensor:
@@ -182,7 +223,7 @@ def ranked(union, candidates, fits: LeastSquares, shared: int, gamma: float, mar
     within = (criterion <= criterion[0] + margin).nonzero()[:, 0].tolist()
     size = {i: (sum(len(c) for c in candidates[i]), constants[i], float(criterion[i])) for i in within}
     chosen = min(within, key=size.__getitem__) if within else 0
-    return Ranked(union, candidates, fits.take(order), criterion, constants, margin, chosen)
+    return Ranked(union, candidates, fits.take(order), criterion, constants, margin, chosen, gamma)
 
 
 def _fit(union, candidates, task: Task, starts, fits: LeastSquares | None = None) -> LeastSquares:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from udehydro.balance import Balance
-from udehydro.discovery.library import Library, Term, renamed
+from udehydro.discovery.library import Library, Term, alone, renamed
 from udehydro.errors import ConfigError
 from udehydro.laws import FormulaLaw
 from udehydro.structure import Range, Structure
@@ -59,8 +59,12 @@ class Union:
                 # zero has to be allowed where a term is absent
                 constants[n.factor] = Range(min(0.0, factor.low), max(0.0, factor.high), factor.unit, 0.0)
                 constants |= {n.own[k]: r for k, r in term.constants.items()}
-            laws[law] = FormulaLaw(" + ".join(texts), constants)
+            laws[law] = FormulaLaw(" + ".join(texts), constants, any(t.empirical for t in library.terms))
             names.append(tuple(own))
+        # one by one first: an error about the sum would quote all terms, under names that nobody gave
+        for law, library in self.libraries.items():
+            for term in library.terms:
+                alone(self.structure, law, term)
         object.__setattr__(self, "model", Balance(self.structure, **laws))
         object.__setattr__(self, "names", tuple(names))
 
@@ -93,27 +97,38 @@ class Union:
             values[names.factor] = 1.0 if term.coefficient is None else term.coefficient.default
         return values
 
-    def laws(self, candidate: Candidate, values: Mapping[str, float]) -> dict[str, FormulaLaw]:
-        """The laws of a candidate, with constants of short names whose defaults are the ``values``."""
-        laws = {}
+    def short(self, candidate: Candidate) -> dict[str, str]:
+        """Names of the trained constants of a candidate -> the shorter ones they have in its formulas."""
         s = self.structure
         taken = {*s.parameters, *s.stores, *s.forcings, *s.groups, *s.nodes, *(f.name for f in s.fluxes)}
         taken |= {o for q in s.quantities for o in q.outputs}
+        found = {}
+        for law, names, library, chosen in zip(
+            self.libraries, self.names, self.libraries.values(), candidate, strict=True
+        ):
+            for j in chosen:
+                found |= {names[j].own[k]: _free(f"{law}_{k}", taken) for k in library.terms[j].constants}
+                if library.terms[j].coefficient is not None:
+                    found[names[j].factor] = _free(f"{law}_k", taken)
+        return found
+
+    def laws(self, candidate: Candidate, values: Mapping[str, float]) -> dict[str, FormulaLaw]:
+        """The laws of a candidate, with constants of short names whose defaults are the ``values``."""
+        laws, short = {}, self.short(candidate)
         for (law, library), names, chosen in zip(self.libraries.items(), self.names, candidate, strict=True):
             texts, constants = [], {}
             for j in chosen:
                 term, n = library.terms[j], names[j]
-                short = {k: _free(f"{law}_{k}", taken) for k in term.constants}
-                text = renamed(term.text, short)
-                constants |= {short[k]: _at(r, values[n.own[k]]) for k, r in term.constants.items()}
+                text = renamed(term.text, {k: short[n.own[k]] for k in term.constants})
+                own = {short[n.own[k]]: _at(r, values[n.own[k]]) for k, r in term.constants.items()}
                 if term.coefficient is not None:
-                    factor = _free(f"{law}_k", taken)
-                    text, constants = (
-                        f"{factor}*({text})",
-                        {factor: _at(term.coefficient, values[n.factor]), **constants},
-                    )
+                    factor = short[n.factor]
+                    text = f"{factor}*({text})"
+                    own = {factor: _at(term.coefficient, values[n.factor]), **own}
                 texts.append(text)
-            laws[law] = FormulaLaw(" + ".join(texts), constants)
+                constants |= own
+            empirical = any(library.terms[j].empirical for j in chosen)
+            laws[law] = FormulaLaw(" + ".join(texts), constants, empirical)
         return laws
 
 

@@ -12,6 +12,7 @@ from udehydro.balance import Balance
 from udehydro.discovery.identify import Profile, run, visited
 from udehydro.discovery.judge import simulated
 from udehydro.discovery.search import Ranked, Task, search
+from udehydro.errors import ConfigError
 from udehydro.simulate import pose
 from udehydro.solvers import Automatic
 from udehydro.training.least_squares import LeastSquares
@@ -74,11 +75,13 @@ def verdict(
     """
     reasons, notes = [], []
     shifts, differences = differences_of(found, task, store)
+    digits = 3 if found.by_score else 1
     for law, by_rival in differences.items():
         own, told = found.laws(found.chosen)[law].text, {_term(found, found.chosen, law)}
         for index, difference in by_rival.items():
             other, gap = found.laws(index)[law].text, float(found.criterion[index] - found.criterion[0])
-            words = f"{law}: {other} (within {gap:.1f}) differs from {own} by {100 * difference:.1f} % of its mean"
+            size = f"{100 * difference:.1f} % of its mean"
+            words = f"{law}: {other} (within {gap:.{digits}f}) differs from {own} by {size}"
             if difference > amount:
                 reasons.append(words)
             elif _term(found, index, law) not in told:
@@ -132,11 +135,12 @@ def differences_of(found: Ranked, task: Task, store: str) -> tuple[list[float], 
 
 def with_halved_steps(found: Ranked, task: Task, keep: int = 10, factor: int = 2) -> Ranked:
     """The ``keep`` best candidates, and the whole class, refitted with ``factor`` times as many steps an interval."""
+    found.decided_by_likelihood()
     solver = task.solver or Automatic()
     index = range(max(min(keep, len(found.candidates)), len(found.rivals)))
     finer = replace(task, solver=replace(solver, substeps=factor * solver.substeps))
     candidates, starts = [found.candidates[i] for i in index], [[found.values(i)] for i in index]
-    return search(found.union, candidates, finer, starts, again=0, margin=found.margin)
+    return search(found.union, candidates, finer, starts, again=0, gamma=found.gamma, margin=found.margin)
 
 
 def survives(found: Ranked, again: Ranked) -> bool:
@@ -168,14 +172,24 @@ def residuals(model: Balance, task: Task, values: Mapping[str, float], *, white:
     """
     simulation, found = run(model, task, values), []
     for o, target in zip(task.observed, targets(task.observed, model, task.forcing), strict=True):
-        seen, part = target.values.clone(), _scored(task)
+        seen, part, loss = _by_basin(target.values, o.name).clone(), _scored(task), o.loss
+        if isinstance(loss.sigma, Tensor) and loss.sigma.ndim:
+            loss = replace(loss, sigma=_by_basin(loss.sigma.to(seen), o.name))
         outside = torch.ones(len(seen), dtype=torch.bool)
-        outside[part.start : part.stop + target.lead] = False
+        # the first edge belongs to the first interval, every other to the interval it ends
+        outside[part.start + bool(target.lead and part.start) : part.stop + target.lead] = False
         seen[outside] = torch.nan
-        valid, residual = ~seen.isnan(), o.loss.residual(target.observe(simulation), seen)[0]
-        residual = o.loss.whiten(residual, valid) if white else residual
+        valid, residual = ~seen.isnan(), loss.residual(target.observe(simulation), seen)[0]
+        residual = loss.whiten(residual, valid) if white else residual
         found.append(torch.where(valid, residual, torch.nan))
     return found
+
+
+def _by_basin(values: Tensor, name: str) -> Tensor:
+    """A series (T, basins) of one given as (T, 1, basins), as least squares take it."""
+    if values.ndim == 3 and values.shape[1] != 1:
+        raise ConfigError(f"'{name}' differs between members, batch {tuple(values.shape[1:])}: give (time, basins).")
+    return values[:, 0] if values.ndim == 3 else values.reshape(len(values), -1)
 
 
 def lag_one(series: Tensor) -> tuple[float, int]:
@@ -204,16 +218,6 @@ def candidate(found: Ranked, task: Task, index: int | None = None) -> tuple[Bala
     }
     member = found.chosen if index is None else index
     return union.model, replace(task, ranges=own | dict(task.ranges)), found.fits, member
-
-
-def series_error(series: Tensor, truth: Tensor) -> float:
-    """Root mean square of the difference of two series, as a share of the mean of the second."""
-    return float((series - truth).square().mean().sqrt() / truth.mean().abs())
-
-
-def aligned(storage: Tensor, truth: Tensor) -> Tensor:
-    """Storage with its mean difference from the true one taken out."""
-    return storage - (storage - truth).mean()
 
 
 def _term(found: Ranked, index: int, law: str) -> tuple[int, ...]:

@@ -33,6 +33,9 @@ CAPTIONS = {
     "quartiles.",
     "candidates": "NSE of every refitted candidate in fit (hollow) and validation (filled) by number of constants; "
     "line: best of that length or shorter in validation; star: the choice.",
+    "profiles": "Profiles of the chosen laws: each constant, or the zero of the store, is held and everything else is "
+    "fitted again. Dashed: the 95 % line; shaded: what stays below it, to the edge of the panel where the data set no "
+    "end. Correlation of the errors from day to day is allowed for.",
     "training": "Loss of every candidate (thin) and of the best one (thick): first with the validation period set "
     "aside, then the refit on all of the training period. A candidate is one start, or one set of initial weights.",
 }
@@ -116,6 +119,9 @@ def _formulas(record: Record, variants, runs, i: int, basin: str) -> Iterator[Dr
         yield Drawn(f"{safe_name(basin)}_formula_{name}", "formulas", plot.png(fig), f"'{name}' {CAPTIONS['along']}")
     fig = plot.candidates(found.rows, found.chosen, title=f"{basin}: candidates")
     yield Drawn(f"{safe_name(basin)}_candidates", "formulas", plot.png(fig), CAPTIONS["candidates"])
+    if found.profiles:
+        fig = plot.profiles(found.profiles, title=f"{basin}: how well constants are known")
+        yield Drawn(f"{safe_name(basin)}_profiles", "formulas", plot.png(fig), CAPTIONS["profiles"])
 
 
 def _rows(v: Variant) -> list[dict]:

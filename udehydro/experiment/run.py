@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import xarray as xr
@@ -22,7 +23,10 @@ from udehydro.experiment.results import Variant, complaints, metrics, save_model
 from udehydro.experiment.source import Source
 from udehydro.experiment.story import tell
 from udehydro.files import write_atomic, write_json_atomic, write_netcdf_atomic
-from udehydro.training.recipes import Trained, calibrate, hybridise
+from udehydro.training.recipes import Trained, calibrate, default_laws, hybridise
+
+if TYPE_CHECKING:
+    from udehydro.discovery import Library
 
 HYBRID, FORMULA = "hybrid", "formula"
 
@@ -67,10 +71,11 @@ def run(
     dataset = dataset if dataset is not None else Source.of(experiment).read()
     model = Balance(STRUCTURES[experiment.model])
     record = prepare(experiment, dataset, model.forcing_names)
+    libraries = _checked(experiment)
     out = files.open_folder(experiment, resume=resume, overwrite=overwrite)
     digest = files.same_data(out, record.dataset, resume=resume)
     started = time.perf_counter()
-    variants = train(experiment, record, out, resume=resume, progress=progress, tell_user=tell_user)
+    variants = train(experiment, record, libraries, out, resume=resume, progress=progress, tell_user=tell_user)
     tell_user(f"[4/5] Scoring {', '.join(v.name for v in variants)} and writing the models")
     found = metrics(record, variants)
     save_models(out, record, variants)
@@ -84,7 +89,14 @@ def run(
 
 
 def train(
-    experiment: Experiment, record: Record, out: Path, *, resume: bool, progress: bool, tell_user: Callable
+    experiment: Experiment,
+    record: Record,
+    libraries: Mapping[str, Library],
+    out: Path,
+    *,
+    resume: bool,
+    progress: bool,
+    tell_user: Callable,
 ) -> list[Variant]:
     """The calibrated formula and, where fluxes are to be learned, the hybrid started from it."""
     e, folder = experiment, out / files.CHECKPOINTS
@@ -106,18 +118,32 @@ def train(
     variants.append(_variant(HYBRID, hybrid, record, e))
     if e.discover:
         tell_user(f"[3/5] Writing the networks of {', '.join(e.discover)} as formulas")
-        variants.append(_distilled(formula, hybrid, record, e, folder / FORMULA, resume, progress))
+        variants.append(_distilled(formula, hybrid, libraries, record, e, folder / FORMULA, resume, progress))
     return variants
 
 
-def _distilled(formula, hybrid, record: Record, e: Experiment, folder: Path, resume: bool, progress: bool) -> Variant:
-    """Formulas of the learned laws, put back; the other networks give way to the calibrated formulas."""
-    from udehydro.discovery import distil, usual  # needs sympy, which other runs do not
+def _checked(e: Experiment) -> dict[str, Library]:
+    """Candidate terms of the laws to be written; errors of what is to be learned come before anything is trained."""
+    structure = STRUCTURES[e.model]
+    Balance(structure, **default_laws(structure, e.neural, None, e.seed))
+    if not e.discover:
+        return {}
+    from udehydro.discovery import usual  # needs sympy, which other runs do not
+    from udehydro.discovery.library import from_plain
 
-    libraries = {name: usual(STRUCTURES[e.model], name) for name in e.discover}
+    own = e.libraries or {}
+    return {n: from_plain(structure, n, own[n]) if n in own else usual(structure, n) for n in e.discover}
+
+
+def _distilled(
+    formula, hybrid, libraries, record: Record, e: Experiment, folder: Path, resume: bool, progress: bool
+) -> Variant:
+    """Formulas of the learned laws, put back; the other networks give way to the calibrated formulas."""
+    from udehydro.discovery import distil
+
     found = distil(
         formula, hybrid, libraries, record.forcing, record.observed, record.periods, solver=e.make_solver(),
-        warmup_days=e.warmup_days, checkpoint=folder, resume=resume, progress=progress,
+        warmup_days=e.warmup_days, checkpoint=folder, resume=resume, progress=progress, sure=e.sure,
     )  # fmt: skip
     simulation = found.simulate(record.forcing, e.make_solver())
     return Variant(FORMULA, simulation, found.seconds, distilled=found.basins)

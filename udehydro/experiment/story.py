@@ -120,6 +120,8 @@ def _learned(experiment: Experiment, variants: list[Variant], pictures: list[Pic
 
 
 def _formulas(record: Record, variants: list[Variant], pictures: list[Picture]) -> list[Block]:
+    from udehydro.discovery.judge import outside  # needs sympy, which other runs do not
+
     text = (
         "Networks as they were before they saw the validation period nominated formulas of the usual terms, checked "
         "for units. Every candidate was refitted through the differential equations, together with all calibrated "
@@ -128,7 +130,7 @@ def _formulas(record: Record, variants: list[Variant], pictures: list[Picture]) 
         "A law says nothing about states that were not visited."
     )
     blocks: list[Block] = [Text(text)]
-    for basin, found in list(zip(record.basins, variants[-1].distilled, strict=True))[:MOST_BASINS]:
+    for i, (basin, found) in enumerate(list(zip(record.basins, variants[-1].distilled, strict=True))[:MOST_BASINS]):
         values = ", ".join(
             f"{n} = {number(found.values[n])} {r.unit}" for n, r in found.model.structure.parameters.items()
             if n in found.values and n not in variants[0].simulation.model.structure.parameters
@@ -138,11 +140,23 @@ def _formulas(record: Record, variants: list[Variant], pictures: list[Picture]) 
         )
         store = {n: v for n, v in found.support.items() if n in found.model.store_names}
         visited = ", ".join(f"{n} {v[1]:.0f} to {v[2]:.0f} mm" for n, v in store.items())
-        blocks.append(Text(f"Visited by the networks (5 to 95 %): {visited}; {found.diverged} candidate(s) diverged."))
+        known, asked = (record.forcing.between(*p) for p in (record.periods.refit_on, record.periods.test))
+        beyond = outside(variants[-1].simulation, known, asked)
+        new = ", ".join(f"{n} on {100 * float(v.flatten()[i]):.1f} %" for n, v in beyond.items())
+        blocks.append(
+            Text(
+                f"Visited by the networks (5 to 95 %): {visited}; {found.diverged} candidate(s) diverged. Test days on "
+                f"which the formulas' own storage is beyond what it was in training: {new}."
+            )
+        )
         rows = [["; ".join(f"{n} = {t}" for n, t in r["laws"].items()), r["constants"], r["fit"], r["valid"]]
                 for r in found.rivals]  # fmt: skip
         caption = "Laws within the margin of the best in validation, before the refit on all of the training period."
         blocks.append(Table(["laws", "constants", "NSE fit", "NSE validation"], rows, caption))
+        for v in found.verdicts:
+            verdict = "determined by these data" if v["determined"] else "not determined by these data"
+            blocks.append(Text(f"The laws of '{v['store']}' are {verdict}, over the states that were visited."))
+            blocks.append(Items([*v["reasons"], *v["notes"]]))
     return [*blocks, *pictures]
 
 

@@ -6,7 +6,7 @@ physical units: static entries of shape (*batch), time-varying ones (T, *batch).
 :class:`Calibrated` searches values directly; any module that answers the same two questions can take its place.
 """
 
-from udehydro.parameters.calibrated import Calibrated
+from udehydro.parameters.calibrated import INITIAL, Calibrated
 from udehydro.parameters.transforms import from_unit, to_unit
 
-__all__ = ["Calibrated", "from_unit", "to_unit"]
+__all__ = ["INITIAL", "Calibrated", "from_unit", "to_unit"]

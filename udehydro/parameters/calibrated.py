@@ -11,6 +11,8 @@ from udehydro.errors import StructureError
 from udehydro.parameters.transforms import from_unit, to_unit
 from udehydro.structure import Range, suggest
 
+INITIAL = Range(0.0, 2000.0, "mm", default=100.0)
+"""Search range of initial storages; their influence is mostly gone after the warm-up year."""
 EDGE = 1e-4
 """Start values closer to an edge than this share of the range are moved in: the logit is flat and infinite there."""
 

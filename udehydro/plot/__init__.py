@@ -1,11 +1,12 @@
 """Figures a hydrologist would show: each function returns a matplotlib Figure and changes no global setting."""
 
-from udehydro.plot.formulas import candidates, laws_along_runs
+from udehydro.plot.formulas import candidates, laws_along_runs, profiles
 from udehydro.plot.laws import learned_flux
 from udehydro.plot.series import flow_duration, hydrograph, storages
 from udehydro.plot.style import png
 from udehydro.plot.training import training_curve
 from udehydro.plot.water import water_balance
+from udehydro.plot.waterfall import waterfall
 
 __all__ = [
     "candidates",
@@ -14,7 +15,9 @@ __all__ = [
     "laws_along_runs",
     "learned_flux",
     "png",
+    "profiles",
     "storages",
     "training_curve",
     "water_balance",
+    "waterfall",
 ]

@@ -62,8 +62,13 @@ def forward_sensitivity(
     if not isinstance(solver, OneStep):
         raise ConfigError(f"forward_sensitivity needs a one-step solver such as AllAtOnce(), not {solver!r}.")
     model = problem.model
+    count = len(model.parameter_names) + len(model.store_names)
     if not isinstance(moved, Tensor):
         moved = directions(model, [[name] for name in moved]).reshape(-1, *(1,) * len(problem.batch))
+    elif moved.is_floating_point() or len(moved) and not -1 <= int(moved.min()) <= int(moved.max()) < count:
+        raise ConfigError(f"moved has to hold whole numbers from directions(), -1 to {count - 1}.")
+    if not len(moved):
+        raise ConfigError("Nothing is moved: name at least one parameter or store.")
     which = moved.to(problem.days.device).expand(len(moved), *problem.batch)
     kept = [
         [_index(name, known) for name in (known if names is None else names)]
@@ -72,7 +77,8 @@ def forward_sensitivity(
     report = SolverReport(f"{type(solver).__name__}({solver.tableau.name})", solver.scheme)
     with torch.no_grad():
         march = solver.run(problem, storage0, report)
-        tangents = Tangents(which, [_forcing(problem, w) for w in which])
+        read = torch.tensor(model.driven_parameters, device=which.device)
+        tangents = Tangents(which, [_forcing(problem, w) if torch.isin(w, read).any() else None for w in which])
         storage, volume = march.push(problem, solver.tableau, tangents, *kept)
     return Sensitivity(storage, volume, report, (march.storage, march.volume))
 
@@ -92,22 +98,15 @@ def _index(name: str, known: Sequence[str]) -> int:
 def _forcing(problem: Problem, which: Tensor) -> tuple[Tensor, ...] | None:
     """What the terms that no store influences change by, among the forcings of the problem; None for nothing."""
     model = problem.model
-    if not model.driven_count:
-        return None
     given = [f.detach() for f in problem.forcing[: len(model.forcing_names)]]
     with forward_ad.dual_level():
-        theta = [
-            forward_ad.make_dual(v.detach().expand(torch.broadcast_shapes(v.shape, which.shape)).clone(), t)
-            for v, t in ((v, _unit(v, which, i)) for i, v in enumerate(problem.theta))
-        ]
+        theta = list(problem.theta)
+        for i in model.driven_parameters:
+            shape = torch.broadcast_shapes(theta[i].shape, which.shape)
+            moves = (which == i).to(theta[i].dtype).expand(shape).clone()
+            theta[i] = forward_ad.make_dual(theta[i].detach().expand(shape).clone(), moves)
         changes = [forward_ad.unpack_dual(f).tangent for f in model.prepare(given, theta)]
     if all(c is None or not bool(c.any()) for c in changes):
         return None
     like = problem.forcing[0]
     return tuple(torch.zeros_like(like) if c is None else c.expand(like.shape) for c in changes)
-
-
-def _unit(value: Tensor, which: Tensor, i: int) -> Tensor:
-    """One where parameter ``i`` is moved."""
-    moves = (which == i).to(value.dtype)
-    return moves.expand(torch.broadcast_shapes(value.shape, which.shape)).clone()

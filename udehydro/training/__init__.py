@@ -7,6 +7,7 @@ from udehydro.training.losses import KGE, NSE, Combined, Correlation, LogNSE, Sq
 from udehydro.training.members import Members, take
 from udehydro.training.metrics import kge, log_nse, nse, sqrt_nse
 from udehydro.training.observed import Observed, discharge
+from udehydro.training.shooting import multiple_shooting
 from udehydro.training.stage import Stage
 from udehydro.training.teach import standardise, teach
 
@@ -28,6 +29,7 @@ __all__ = [
     "kge",
     "least_squares",
     "log_nse",
+    "multiple_shooting",
     "nse",
     "sqrt_nse",
     "standardise",

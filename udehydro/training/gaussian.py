@@ -13,10 +13,10 @@ from udehydro.training.losses import PreparedLoss, _check
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Errors of a measured series: Gaussian, of standard deviation ``sigma`` (a number, or (T, *batch)).
+    """Errors of a measured series: Gaussian, of standard deviation ``sigma``, a number or a series (T, *batch).
 
     ``log_offset`` [mm/d]: of log(q + offset), for errors that grow with the flow. ``correlation``: lag-1 correlation of
-    the errors; residuals are whitened with it, a gap starting anew.
+    the errors; residuals are whitened with it, a gap starting anew. ConfigError for values that make no distribution.
     """
 
     sigma: float | Tensor = 1.0
@@ -24,6 +24,12 @@ class Gaussian:
     correlation: float = 0.0
 
     def __post_init__(self):
+        sigma = self.sigma
+        if not isinstance(sigma, Tensor | float | int):
+            sigma = torch.as_tensor(getattr(sigma, "values", sigma))
+            object.__setattr__(self, "sigma", sigma)
+        if not bool((torch.as_tensor(sigma) > 0).all()):
+            raise ConfigError(f"Needs a sigma above zero everywhere: {self!r}.")
         if not abs(self.correlation) < 1.0 or (self.log_offset is not None and not self.log_offset > 0.0):
             raise ConfigError(f"Needs a log_offset above zero and a correlation within (-1, 1): {self!r}.")
 

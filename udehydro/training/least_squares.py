@@ -18,6 +18,7 @@ from tqdm import tqdm
 from udehydro.balance import Balance
 from udehydro.errors import ConfigError, DataError, SolverError
 from udehydro.forcing import Forcing
+from udehydro.parameters import INITIAL
 from udehydro.simulate import pose
 from udehydro.solvers import Automatic, forward_sensitivity
 from udehydro.solvers.one_step import OneStep
@@ -117,8 +118,8 @@ def least_squares(
     stop : chi2 at which a member stops early, a number or (M,): against fitting the noise with a network.
     isotropic : 0 damps every value by its own curvature (Marquardt), whatever its unit; 1 all alike (Levenberg), which
         keeps weights of a network that matter little from running off.
-    ranges : of initial storages, and in place of what the model declares; values stay inside, and are moved in the
-        logarithm where the range is above zero and spans more than a factor of 100.
+    ranges : of initial storages (0 to 2000 mm where none is given), and in place of what the model declares; values
+        stay inside, and are moved in the logarithm where the range is above zero and spans more than a factor of 100.
     progress : label of the progress bar.
 
     Raises
@@ -126,6 +127,9 @@ def least_squares(
     ConfigError, DataError
         For names or shapes that do not fit.
     """
+    observed = (observed,) if isinstance(observed, Observed) else observed
+    if isinstance(observed, Tensor) or not all(isinstance(o, Observed) for o in observed):
+        raise ConfigError("observed is one or several Observed(name, values, Gaussian(sigma)).")
     task = _Task(model, forcing, observed, start, free, score, solver or Automatic(), ranges or {})
     return task.fit(steps, tolerance, stop, isotropic, progress)
 
@@ -142,7 +146,7 @@ class _Task:
         self.model, self.forcing, self.solver = model, forcing, solver
         self.members, self.like = forcing.batch[0], forcing.like
         known = (*model.parameter_names, *model.store_names)
-        for name in (*start, *free):
+        for name in (*start, *([free] if isinstance(free, str) else free)):
             if name not in known:
                 raise ConfigError(f"No parameter or store is called '{name}'.{suggest(name, known)}")
         missing = [n for n in known if n not in start]
@@ -151,13 +155,15 @@ class _Task:
             raise ConfigError(f"The start has no initial storage of {', '.join(absent)}.")
         values = {n: start.get(n, declared[n].default if n in declared else None) for n in known}
         self.values = {n: self._column(n, v) for n, v in values.items()}
+        if isinstance(free, str):
+            free = (free,)
         self.free = tuple(n for n in known if n in free)
         if not self.free:
             raise ConfigError("Nothing is free to be fitted: name parameters, or stores for their initial storage.")
         masks = free if isinstance(free, Mapping) else dict.fromkeys(free, torch.ones(self.members, dtype=torch.bool))
         device = self.like.device
-        self.mask = torch.stack([masks[n].expand(self.members).to(device) for n in self.free], dim=1)
-        ranges = {n: ranges.get(n, declared.get(n)) for n in self.free}
+        self.mask = torch.stack([self._mask(n, masks[n]).to(device) for n in self.free], dim=1)
+        ranges = {n: ranges.get(n) or declared.get(n) or self._storage_range(n) for n in self.free}
         self.logarithmic = torch.tensor([bool(r and r.logarithmic) for r in ranges.values()], device=device)
         bounds = [(r.low, r.high) if r else (-torch.inf, torch.inf) for r in ranges.values()]
         self.low, self.high = self._coordinates(torch.tensor(bounds, dtype=self.like.dtype, device=device).T)
@@ -173,11 +179,25 @@ class _Task:
         place = torch.tensor([known.index(n) for n in self.free], device=device)
         self.which = torch.where(self.active, place[self.columns], -1)
 
+    def _storage_range(self, store: str) -> Range | None:
+        """Of an initial storage for which none is given: where the data do not feel it, it would run off."""
+        s = self.model.structure
+        if s.stores[store] != INITIAL.unit or store in s.signed_stores:
+            return None
+        low, high = float(self.values[store].min()), 2.0 * float(self.values[store].max())
+        return replace(INITIAL, low=min(INITIAL.low, low), high=max(INITIAL.high, high))
+
     def _column(self, name: str, value) -> Tensor:
         value = torch.as_tensor(value, dtype=self.like.dtype, device=self.like.device).reshape(-1)
         if len(value) not in (1, self.members):
             raise ConfigError(f"The start of '{name}' has {len(value)} values for {self.members} members.")
         return value.expand(self.members).clone()
+
+    def _mask(self, name: str, mask) -> Tensor:
+        mask = torch.as_tensor(mask).reshape(-1)
+        if mask.dtype != torch.bool or len(mask) not in (1, self.members):
+            raise ConfigError(f"free['{name}'] has to be a mask of {self.members} booleans, one for each member.")
+        return mask.expand(self.members)
 
     def _coordinates(self, values: Tensor) -> Tensor:
         return torch.where(self.logarithmic, torch.log(values.clamp_min(1e-300)), values)
@@ -331,6 +351,8 @@ class _Series:
             raise DataError(f"'{self.name}' has {len(values)} values for {len(forcing)} intervals.")
         values = self._by_member(values, forcing)
         if isinstance(self.error.sigma, Tensor) and self.error.sigma.ndim:
+            if len(self.error.sigma) != len(values):
+                raise DataError(f"'{self.name}' has {len(values)} values and {len(self.error.sigma)} of sigma.")
             sigma = self._by_member(self.error.sigma.to(forcing.like), forcing)
             self.error = replace(self.error, sigma=sigma.expand(len(values), -1, -1))
         if score is not None:
@@ -339,6 +361,11 @@ class _Series:
             # the first edge belongs to the first interval, every other to the interval it ends
             inside[start + (self.edges and start > 0) : stop + self.edges] = True
             values = torch.where(inside[:, None, None], values, torch.nan)
+        if bool(values.isinf().any()) or bool((values <= -(self.error.log_offset or torch.inf)).any()):
+            raise DataError(
+                f"'{self.name}' has values that no model can be compared with: infinite, or not above -log_offset "
+                f"({self.error.log_offset}). Make them NaN, or raise log_offset."
+            )
         rows = (~values.isnan()).reshape(len(values), -1).any(1)
         if not bool(rows.any()):
             raise DataError(f"'{self.name}' has no value in the intervals that count.")

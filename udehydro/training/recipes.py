@@ -19,7 +19,7 @@ from udehydro.balance import Balance
 from udehydro.errors import ConfigError, DataError
 from udehydro.forcing import Forcing
 from udehydro.laws.neural import Multiplier, NeuralLaw
-from udehydro.parameters import Calibrated
+from udehydro.parameters import INITIAL, Calibrated
 from udehydro.simulate import simulate
 from udehydro.simulation import Simulation
 from udehydro.solvers import Solver
@@ -32,9 +32,6 @@ from udehydro.training.stage import Stage
 from udehydro.training.teach import standardise, teach
 
 VALID_SHARE = 0.2
-
-INITIAL = Range(0.0, 2000.0, "mm", default=100.0)
-"""Search range of initial storages; their influence is mostly gone after the warm-up year."""
 
 
 @dataclass(frozen=True)

@@ -80,10 +80,10 @@ class Operon:
 
     def _expressions(self, samples: Samples, law: str, library: Library) -> list:
         """SymPy expressions of the inputs for law / scale; searched once for the same samples."""
-        before = self._found.get(law)
-        if before is None or before[0] is not samples:
-            self._found[law] = samples, self._searched(samples, law, library)
-        return self._found[law][1]
+        before, read = self._found.get(law), tuple(self._read(library).items())
+        if before is None or before[0] is not samples or before[1] != read:
+            self._found[law] = samples, read, self._searched(samples, law, library)
+        return self._found[law][-1]
 
     def _searched(self, samples: Samples, law: str, library: Library) -> list:
         scale = _values(self.scale, samples.inputs)
