@@ -21,11 +21,12 @@ help: ## Show this list
 demo: $(VENV)/.demo ## Run the demonstration; it writes to out/demo
 	MPLBACKEND=Agg $(BIN)/udehydro demo --out out/demo
 
-test: $(VENV)/.dev ## Run the fast tests (ARGS="-k name -n 4" adds pytest options)
-	MPLBACKEND=Agg $(BIN)/python -m pytest $(ARGS)
+# A file of tests stays in one process: what it compiles and trains once would else be done in each.
+test: $(VENV)/.dev ## Run the fast tests (ARGS="-k name -n 0" adds pytest options)
+	MPLBACKEND=Agg $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.dev ## Run the slow tests
-	MPLBACKEND=Agg $(BIN)/python -m pytest -m slow $(ARGS)
+	MPLBACKEND=Agg $(BIN)/python -m pytest -m slow -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.ruff ## Check style and format
 	$(BIN)/ruff check .

@@ -301,7 +301,8 @@ def test_a_verdict_says_why_a_law_is_undetermined():
         assert any(words in reason for reason in said.reasons), said
     # whatever is within the margin, and differs
     every = replace(found, margin=math.inf)
-    assert any("differs from" in r for r in verdict(every, task, "storage").reasons)
+    (said,) = [r for r in verdict(every, task, "storage").reasons if "rivals differ from" in r]
+    assert said.startswith("outflow: ") and "of 2 rivals" in said and "(within " in said
 
 
 def test_a_verdict_sees_that_the_choice_hangs_on_the_step():

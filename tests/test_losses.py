@@ -117,7 +117,9 @@ def test_shapes_that_do_not_match_are_named():
 
 
 @pytest.mark.parametrize(
-    "loss, metric", [(NSE(), nse), (SqrtNSE(), sqrt_nse), (LogNSE(), log_nse), (KGE(), kge)], ids=repr
+    "loss, metric",
+    [(NSE(), nse), (SqrtNSE(), sqrt_nse), (LogNSE(), log_nse), (KGE(), kge)],
+    ids=["NSE", "SqrtNSE", "LogNSE", "KGE"],
 )
 def test_on_the_whole_period_a_loss_is_one_minus_its_metric(loss, metric):
     observed, simulated = with_gaps(series(60, 2)), series(60, 3, 2, seed=1)

@@ -173,7 +173,7 @@ WHY = {
     "apart": "rivals' offsets",
     "correlated": "correlated residuals",
     "steps halved": "step",
-    "differs from": "rivals' curves",
+    "differ": "rivals' curves",
 }
 
 

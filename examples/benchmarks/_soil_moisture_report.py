@@ -129,7 +129,7 @@ def verdict_text(name: str, pair: Candidate, work: Mapping) -> str:
     def short(text: str) -> str:
         return " ".join(names.get(word, word) for word in text.split())
 
-    reasons = [short(r) for r in says.reasons if "differs from" not in r]
+    reasons = [short(r) for r in says.reasons if "rivals differ from" not in r]
     reasons += [
         f"{n} of {len(d)} rivals differs by {percent(min(d.values()))} to {percent(max(d.values()))} % of its mean"
         for n, d in exam["differences"].items()

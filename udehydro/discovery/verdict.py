@@ -75,24 +75,25 @@ def verdict(
     """
     reasons, notes = [], []
     shifts, differences = differences_of(found, task, store)
-    digits = 3 if found.by_score else 1
     for law, by_rival in differences.items():
         own, told = found.laws(found.chosen)[law].text, {_term(found, found.chosen, law)}
+        apart = sorted((i for i, d in by_rival.items() if d > amount), key=lambda i: -by_rival[i])
+        if apart:
+            words = (
+                f"{law}: {len(apart)} of {len(by_rival)} rivals differ from {own} by more than {100 * amount:g} %, most"
+            )
+            reasons.append(f"{words} {_said(found, apart[0], law)} by {100 * by_rival[apart[0]]:.1f} % of its mean")
         for index, difference in by_rival.items():
-            other, gap = found.laws(index)[law].text, float(found.criterion[index] - found.criterion[0])
-            size = f"{100 * difference:.1f} % of its mean"
-            words = f"{law}: {other} (within {gap:.{digits}f}) differs from {own} by {size}"
-            if difference > amount:
-                reasons.append(words)
-            elif _term(found, index, law) not in told:
+            if index not in apart and _term(found, index, law) not in told:
+                words = f"{law}: {_said(found, index, law)} differs from {own} by {100 * difference:.1f} % of its mean"
                 notes.append(f"{words}: the curve is known, its formula is not")
             told.add(_term(found, index, law))
     reasons += [f"{p}: {_open(p)}" for p in profiles if not all(p.closed)]
     low, high = visited(run(found.union.model, task, found.values(found.chosen)).store(store)[1:][_scored(task)])
     if offset is not None and offset.interval[1] - offset.interval[0] > APART * (high - low):
         reasons.append(f"{store} is known up to a constant only: {offset}")
-    if (apart := max(shifts) - min(shifts)) > APART * (high - low):
-        reasons.append(f"laws of the class put the zero of {store} up to {apart:.3g} apart")
+    if (moved := max(shifts) - min(shifts)) > APART * (high - low):
+        reasons.append(f"laws of the class put the zero of {store} up to {moved:.3g} apart")
     if high - low < NARROW * high:
         reasons.append(f"{store} stays within {low:.4g} to {high:.4g}, too narrow a range to show the form of a law")
     for name, lag, whitened in correlations(found.union.model, task, found.values(found.chosen)):
@@ -222,6 +223,16 @@ def candidate(found: Ranked, task: Task, index: int | None = None) -> tuple[Bala
 
 def _term(found: Ranked, index: int, law: str) -> tuple[int, ...]:
     return found.candidates[index][list(found.union.libraries).index(law)]
+
+
+def _said(found: Ranked, index: int, law: str) -> str:
+    """A rival of the chosen law, and by how much it is behind."""
+    laws = found.laws(index)
+    gap = f"{float(found.criterion[index] - found.criterion[0]):.{3 if found.by_score else 1}f}"
+    if _term(found, index, law) != _term(found, found.chosen, law):
+        return f"{laws[law].text} (within {gap})"
+    beside = [f"{n} = {v.text}" for n, v in laws.items() if n != law]
+    return f"the same form beside {', '.join(beside)} (within {gap})" if beside else f"the same form (within {gap})"
 
 
 def _scored(task: Task) -> slice:
