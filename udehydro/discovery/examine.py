@@ -25,7 +25,7 @@ class Examined:
     verdicts: Mapping[str, Verdict]
 
 
-def examine(found: Ranked, task: Task, values: Mapping[str, float], *, rounds: int = 0, steps: int = 20) -> Examined:
+def examine(found: Ranked, task: Task, values: Mapping[str, float], *, rounds: int = 1, steps: int = 20) -> Examined:
     """Profiles and verdicts of the chosen laws of a search.
 
     Errors of real records are correlated from day to day: standard deviation and lag-1 correlation are taken from the
