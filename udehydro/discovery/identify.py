@@ -216,6 +216,7 @@ def _fit(model, task: Task, observed, start, free, isotropic: float, steps: int 
     return least_squares(
         model, task.forcing.with_members(members), observed, start, free, score=task.score, solver=task.solver,
         steps=task.steps if steps is None else steps, ranges=task.ranges, isotropic=isotropic,
+        progress="profile" if task.progress else None,
     )  # fmt: skip
 
 
