@@ -129,6 +129,14 @@ def test_libraries_survive_yaml(tmp_path: Path):
     assert given.libraries["et"]["terms"][1]["constants"] == {"m": [0.1, 15.0, "1", 1.5]}
 
 
+def test_what_has_a_library_is_to_be_written_and_what_is_written_is_learned():
+    given = {n: v for n, v in GIVEN.items() if n != "neural"}
+    found = Experiment.of({**given, "libraries": LIBRARY})
+    assert found.discover == found.neural == ("et",)
+    assert Experiment.of({**given, "discover": "et,discharge"}).neural == ("et", "discharge")
+    assert Experiment.of({**GIVEN, "libraries": LIBRARY}).neural == ("et", "discharge")
+
+
 @pytest.mark.parametrize(
     ("libraries", "said"),
     [

@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy import TEST, TRAIN, dataset, flags, write_csv
 
-from udehydro import Balance, ConfigError, plot, simulate
+from udehydro import Balance, ConfigError, SolverError, StructureError, plot, simulate
 from udehydro import saved as saved_models
 from udehydro.cli import main
 from udehydro.config import STRUCTURES
@@ -117,13 +117,25 @@ def test_how_sure_is_kept_and_read_again(trained, found):
     assert again.basins[0].profiles == one.profiles and again.basins[0].verdicts == one.verdicts
 
 
+def test_what_cannot_be_examined_is_said_and_nothing_is_lost(trained, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise SolverError("no step is short enough.")
+
+    monkeypatch.setattr("udehydro.discovery.recipe.examine", broken)
+    bucket, hybrid, given = trained
+    one = distil(bucket, hybrid, SMALL, *given, warmup_days=100, checkpoint=tmp_path, progress=False).basins[0]
+    assert one.laws and not one.profiles
+    (said,) = one.verdicts
+    assert said["store"] == "soil" and "no step is short enough" in said["reasons"][0] and not said["determined"]
+
+
 def test_libraries_of_an_experiment_file():
     plain = {"most": 2, "terms": ["pet*saturation(soil, smax)", {"term": "pet*power(saturation(soil, smax), m)",
              "constants": {"m": [0.2, 5.0, "1", 1.0]}, "factor": [0.1, 3.0, "1", 1.0]}]}  # fmt: skip
     library = from_plain(exphydro, "et", plain)
     assert library.most == 2 and library.terms[1].constants["m"] == Range(0.2, 5.0, "1", 1.0)
     assert library.terms[1].coefficient.high == 3.0
-    with pytest.raises(ConfigError, match="does not have the unit of 'et'"):
+    with pytest.raises(StructureError, match="The term 'soil' cannot be a law of 'et'.*should be length/time"):
         from_plain(exphydro, "et", {"terms": ["soil"]})
 
 

@@ -106,6 +106,16 @@ def test_the_default_grid_finds_the_ends(days):
     assert widths[0] == pytest.approx(widths[1], rel=0.03)
 
 
+def test_profile_from_zero():
+    """No factor changes a zero: the grid is made of shares of the range."""
+    model, task, fit = reservoir()
+    empty = replace(task, ranges={"storage": Range(0.0, 500.0, "mm")})
+    at_zero = replace(fit, values={**fit.values, "storage": torch.zeros(1)})
+    found = profile(model, empty, at_zero, "storage", rounds=0)
+    assert float(found.grid[0]) == 0.0 and float(found.grid[-1]) == 500.0 and len(found.grid) > 5
+    assert 5.0 <= found.best <= 50.0
+
+
 def test_grid_points_that_failed_say_nothing():
     model, task, fit = reservoir()
     found = profile(model, task, fit, "k", np.linspace(0.098, 0.102, 7))
@@ -303,6 +313,9 @@ def test_a_verdict_says_why_a_law_is_undetermined():
     every = replace(found, margin=math.inf)
     (said,) = [r for r in verdict(every, task, "storage").reasons if "rivals differ from" in r]
     assert said.startswith("outflow: ") and "of 2 rivals" in said and "(within " in said
+    # of other laws nothing is said
+    others = verdict(every, task, "storage", laws=[])
+    assert not any("rivals differ" in r for r in others.reasons) and "mm in the run" in others.notes[-1]
 
 
 def test_a_verdict_sees_that_the_choice_hangs_on_the_step():

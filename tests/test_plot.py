@@ -120,3 +120,4 @@ def test_waterfall_sorts_counts_the_plateau_and_names_failures():
     assert plot.waterfall({"log likelihood": [-3.0, 2.0]}).axes[0].get_yscale() == "linear"
     assert plot.png(plot.waterfall({"none": [np.nan]}), dpi=40).startswith(b"\x89PNG")
     assert plot.waterfall({}).axes
+    assert "a: 2 of 3 in the band" in texts(plot.waterfall({"a": [-1.0, -0.9, -0.4]}))

@@ -41,7 +41,8 @@ class Experiment:
     basins : ids, ``("all",)``, or ``()`` for data of one basin.
     model : name of a structure in `udehydro.models`.
     neural : fluxes or groups of fluxes of the model to be learned by networks, started from the calibrated formula.
-    discover : those of them that are to be written as formulas afterwards.
+    discover : those of them that are to be written as formulas afterwards; by default those with ``libraries``. What
+        is to be learned is by default what is to be written.
     libraries : candidate terms for some of these, in place of the usual ones: flux -> ``terms``, and how many
         ``most`` a law may have. A term is a text, or has ``term``, ``constants`` (name -> [low, high, unit, start])
         and ``factor`` ([low, high, unit, start] of a constant in front).
@@ -119,6 +120,9 @@ class Experiment:
             if name not in known:
                 raise ConfigError(f"{where}: unknown setting '{name}'.{suggest(str(name), known)}")
         parsed = {n: _PARSERS[n](v, n) for n, v in values.items() if v is not None}
+        # what is to be written as a formula has to be learned, and has candidates for that
+        parsed["discover"] = parsed.get("discover") or tuple(parsed.get("libraries", ()))
+        parsed["neural"] = parsed.get("neural") or parsed["discover"]
         missing = [n for n, f in known.items() if f.default is MISSING and n not in parsed]
         if missing:
             flags = ", ".join(f"--{n}" for n in missing)

@@ -171,6 +171,9 @@ def report(union: Union, results: dict, before: dict) -> None:
         laws = "; ".join(f"{n} = {law}" for n, law in r["laws"].items())
         rows.append([basin, " / ".join(each[0]), " / ".join(each[1]), f"{r['test kge']:.3f}", str(len(r["class"])),
                      f"{r['balance']:.0e}", f"`{laws}`"])  # fmt: skip
+    gains = [np.median([three[i]["test"] - three[0]["test"] for three in found]) for i in (1, 2)]
+    behind = np.median([r["test"] - h["test"] for _, h, r in found])
+    ended = [[n for n in at_ends(union, r) if n not in FREE] for *_, r in found]
     medians = np.median([[x["test"] for x in three] for three in found], axis=0)
     kept = (medians[2] - medians[0]) / (medians[1] - medians[0])
     diverged = sum(r["diverged"] for *_, r in found), sum(r["candidates"] for *_, r in found)
@@ -179,6 +182,7 @@ def report(union: Union, results: dict, before: dict) -> None:
     minutes = sum(sum(r["seconds"]) for *_, r in found) / 60
     body = BODY.format(
         count=len(found), medians=" / ".join(f"{m:.3f}" for m in medians), kept=f"{100 * kept:.0f}",
+        gains=" and ".join(f"{g:+.3f}" for g in gains), behind=f"{behind:+.3f}", ended=sum(map(bool, ended)),
         better=sum(r["test"] > b["test"] for b, _, r in found), ahead=sum(r["test"] > h["test"] for _, h, r in found),
         worst=" / ".join(f"{min(t[i]['test'] for t in found):.3f}" for i in range(3)),
         diverged=f"{diverged[0]} of {diverged[1]}", table=table(head, rows), et=counts[0], discharge=counts[1],
@@ -195,7 +199,23 @@ def told(union: Union, result: dict) -> str:
     values, short = result["values"], union.short(chosen)
     units = {n: r.unit for n, r in union.model.structure.parameters.items()} | union.structure.stores
     names = {n: short.get(n, n) for n in (*short, *FREE)}
-    return ", ".join(f"{label} {values[n]:.3g} {units[n]}".removesuffix(" 1") for n, label in names.items())
+    ends = at_ends(union, result)
+    words = {n: f"{label} {values[n]:.3g} {units[n]}".removesuffix(" 1") for n, label in names.items()}
+    return ", ".join(f"{text} (end)" if n in ends else text for n, text in words.items())
+
+
+def at_ends(union: Union, result: dict) -> list[str]:
+    """What was refitted and lies within a thousandth of its range from an end of it."""
+    ranges = {n: RANGES.get(n, union.model.structure.parameters.get(n)) for n in result["values"]}
+    own = {n.factor: t.coefficient for names, library in zip(union.names, union.libraries.values(), strict=True)
+           for n, t in zip(names, library.terms, strict=True)}  # fmt: skip
+    ranges |= {n: r for n, r in own.items() if r is not None and n in ranges}
+    near = {n: 1e-3 * (r.high - r.low) if not r.logarithmic else None for n, r in ranges.items()}
+    return [
+        n for n, v in result["values"].items()
+        if (near[n] is None and (v < 1.001 * ranges[n].low or v > 0.999 * ranges[n].high))
+        or (near[n] is not None and min(v - ranges[n].low, ranges[n].high - v) < near[n])
+    ]  # fmt: skip
 
 
 def _shares(chosen: list[list[str]]) -> list[list[str]]:
@@ -208,15 +228,17 @@ solver (SDIRK2, one step a day). Networks for nomination were trained on years t
 through the ODE up to the validation years and chosen there (fewest constants within {margin} of the best NSE), and the
 choice was refitted on all twenty years. Test years were opened once, by this script.
 
-**{count} basins: median test NSE of M0 / M50 / formula {medians}; formulas keep {kept} % of what the hybrid gains.**
-Better than M0 in {better} basins, than M50 in {ahead}; worst {worst}. Runs of refitted candidates that diverged:
-{diverged}; basins without a result: {failed}. {minutes} minutes in all, networks included.
+**{count} basins: median test NSE of M0 / M50 / formula {medians}**: by these medians the formulas keep {kept} % of
+what the hybrid gains. Basin by basin it is less: the median gain over M0 is {gains} for M50 and the formula, the median
+of formula minus M50 {behind}. Better than M0 in {better} basins, than M50 in {ahead}; worst {worst}. Runs of refitted
+candidates that diverged: {diverged}; basins without a result: {failed}. {minutes} minutes in all, networks included.
 
 {table}
 
 Class: laws within {margin} of the best in validation. Laws read storages [mm], `rainfall`, `melt` and `pet` [mm/d],
 `dayl` [h] and `temp` [degC], and give mm/d. Their constants (those without a unit are dimensionless), and what was
-refitted with them (`soil` is the initial storage):
+refitted with them (`soil` is the initial storage). "(end)": at an end of the range allowed; in {ended} basins that is
+so for some constant of the laws, whose form is then a limit of the term's, or beyond what the library can say:
 
 {constants}
 

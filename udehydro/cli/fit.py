@@ -78,8 +78,6 @@ def command(
     from udehydro.experiment import run
 
     discovering = context.info_name == "discover"
-    if discovering and config is None:
-        neural = neural or discover
     given = dict(
         data=data, basins=basin, model=model, neural=neural, discover=discover, train=train, valid=valid, test=test,
         out=out, seed=seed, device=device, loss=loss, starts=starts, steps=steps, refit_steps=refit_steps, seeds=seeds,

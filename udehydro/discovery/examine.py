@@ -48,16 +48,18 @@ def examine(found: Ranked, task: Task, values: Mapping[str, float], *, rounds: i
     for name, short in union.short(chosen).items():
         profiles[short] = replace(profile(model, ranged, fit, name, rounds=rounds), name=short)
     verdicts = {}
-    for store in stores_left(union):
-        profiles[f"offset of {store}"] = offset_profile(model, ranged, fit, store, rounds=rounds)
-        own = [p for n, p in profiles.items() if n in set(union.short(chosen).values())]
-        verdicts[store] = verdict(found, task, store, profiles=own, offset=profiles[f"offset of {store}"])
+    for store, laws in leaving(union).items():
+        offset = profiles[f"offset of {store}"] = offset_profile(model, ranged, fit, store, rounds=rounds)
+        constants = {n for law in laws for n in found.laws(found.chosen)[law].constants}
+        own = [p for n, p in profiles.items() if n in constants]
+        verdicts[store] = verdict(found, task, store, laws=laws, profiles=own, offset=offset)
     return Examined(profiles, verdicts)
 
 
-def stores_left(union: Union) -> list[str]:
-    """Stores that the fluxes with laws to be found leave."""
-    s = union.structure
-    members = [n for law in union.libraries for n in s.groups.get(law, (law,))]
-    sources = [f.source for f in s.fluxes if f.name in members]
-    return list(dict.fromkeys(name for name in sources if name in s.stores))
+def leaving(union: Union) -> dict[str, list[str]]:
+    """Laws to be found by the store that their fluxes leave."""
+    s, by_store = union.structure, {}
+    for law in union.libraries:
+        for source in {f.source for f in s.fluxes if f.name in s.groups.get(law, (law,)) and f.source in s.stores}:
+            by_store.setdefault(source, []).append(law)
+    return by_store

@@ -28,6 +28,8 @@ DEVIATIONS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
 SHIFTS = (-1.0, -0.5, -0.25, -0.1, -0.03, 0.03, 0.1, 0.25, 0.5, 1.0)
 """Grids by default: times the fitted value, and that value plus so many of its standard deviations; shares of the range
 that a store visits (5 to 95 %)."""
+OF_RANGE = (0.01, 0.03, 0.1, 0.3, 1.0)
+"""Grid from a value of zero, as shares of the ends of its range."""
 PIN, MISSED = 1e-3, 0.1
 """Standard deviation that holds a store where a profile wants it, as a share of the visited range; share of a shift by
 which it may be missed before that shift counts as out of reach."""
@@ -103,9 +105,9 @@ def profile(
     member_, values, free = best_of(fit, member)
     if name not in values:
         raise ConfigError(f"No parameter or store is called '{name}'.{suggest(name, values)}")
-    if grid is None and values[name] == 0.0:
-        raise ConfigError(f"'{name}' is zero, which no factor changes: give a grid.")
     range_ = task.ranges.get(name, model.structure.parameters.get(name))
+    if grid is None and values[name] == 0.0 and range_ is not None:
+        grid = [end * f for end in (range_.low, range_.high) for f in OF_RANGE]  # no factor changes a zero
     wanted = [float(v) for v in grid] if grid is not None else [f * values[name] for f in FACTORS]
     if grid is None and name in free:
         wanted += [values[name] + d * _deviation(fit, member_, name, trusted) for d in DEVIATIONS]

@@ -146,15 +146,14 @@ def products(
 def from_plain(structure: Structure, name: str, plain: Mapping) -> Library:
     """The library of an experiment file for a flux or group: ``terms`` and ``most``.
 
-    Raises ConfigError for a term that cannot be read or does not have the unit of the flux.
+    Raises StructureError for a term that cannot be a law of the flux, because of a name or a unit.
     """
     terms = []
     for given in plain["terms"]:
         given = {"term": given} if isinstance(given, str) else given
         constants = {n: Range(*r) for n, r in given.get("constants", {}).items()}
         term = Term(given["term"], constants, Range(*given["factor"]) if "factor" in given else None)
-        if not fits(structure, name, term):
-            raise ConfigError(f"libraries: the term '{term}' does not have the unit of '{name}'.")
+        alone(structure, name, term)
         terms.append(term)
     return Library(terms, plain.get("most", 1))
 

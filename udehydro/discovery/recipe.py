@@ -15,13 +15,13 @@ from torch import Tensor
 
 from udehydro.balance import Balance
 from udehydro.discovery.discover import discover
-from udehydro.discovery.examine import Examined, examine
+from udehydro.discovery.examine import Examined, examine, leaving
 from udehydro.discovery.judge import preferred, score
 from udehydro.discovery.library import Library
 from udehydro.discovery.sample import Samples, sample
 from udehydro.discovery.search import Ranked, Task
 from udehydro.discovery.union import Candidate, Union
-from udehydro.errors import ConfigError, SolverError
+from udehydro.errors import ConfigError, SolverError, UdehydroError
 from udehydro.files import write_json_atomic
 from udehydro.forcing import Forcing
 from udehydro.simulate import simulate
@@ -33,6 +33,8 @@ from udehydro.training.gaussian import Gaussian
 from udehydro.training.observed import Observed
 from udehydro.training.recipes import INITIAL, Periods, Trained
 
+STEPS = 25
+"""Most steps of a refit; the best are fitted again."""
 MARGIN = 0.005
 """NSE of validation within which the law with the fewest constants is taken."""
 
@@ -125,9 +127,9 @@ def distil(
 ) -> Distillation:
     """Write the learned laws of a hybrid as formulas, basin by basin.
 
-    Networks that have not seen the validation period nominate; candidates are refitted through the ODE without it, by
-    least squares, together with all parameters the bucket calibrates; its NSE chooses among them, whatever bucket and
-    hybrid were trained with; the choice is refitted on all training data.
+    Networks fitted without the validation period, which only chose among them, nominate; candidates are refitted
+    through the ODE without it, by least squares, together with all parameters the bucket calibrates; its NSE chooses
+    among them, whatever bucket and hybrid were trained with; the choice is refitted on all training data.
 
     Parameters
     ----------
@@ -187,7 +189,7 @@ class _Work:
         return Task(
             self.forcing.isel(slice(0, end)), [Observed("discharge", self.observed[:end, None], Gaussian(sigma))],
             {n: v for n, v in self.start.items() if n in needed}, free, score=slice(first, end), solver=self.solver,
-            ranges=dict.fromkeys(model.store_names, Range(INITIAL.low, INITIAL.high, "mm", 1.0)), steps=40,
+            ranges=dict.fromkeys(model.store_names, Range(INITIAL.low, INITIAL.high, "mm", 1.0)), steps=STEPS,
             progress=self.progress,
         )  # fmt: skip
 
@@ -223,8 +225,16 @@ class _Work:
             "chosen": ranked.chosen,
             "support": {n: list(v) for n, v in samples.support.items()},
             "diverged": int(judged.isinf().sum()),
-            **(_written(examine(ranked, task, values), self.units(chosen)) if sure else {}),
+            **(self.examined(ranked, task, values) if sure else {}),
         }
+
+    def examined(self, ranked: Ranked, task: Task, values: dict[str, float]) -> dict:
+        """Profiles and verdicts, or why there are none: nothing that was found before is lost by it."""
+        try:
+            return _written(examine(ranked, task, values), self.units(ranked.candidates[ranked.chosen]))
+        except UdehydroError as error:
+            why = {"determined": False, "reasons": [f"could not be examined: {error}"], "notes": []}
+            return {"profiles": [], "verdicts": [{"store": store, **why} for store in leaving(self.union)]}
 
 
 def _rows(ranked: Ranked) -> list[dict]:

@@ -23,6 +23,8 @@ from udehydro.training.observed import Observed
 
 GAMMA, MARGIN = 1.0, 6.0
 """Weight of the search penalty of EBIC, and the gap within which laws count as equally good."""
+FEW = 4
+"""Candidates that are fitted at once at least, copies among them."""
 ROUNDS, DONORS, GAIN = 2, 3, 1e-3
 """Rounds of fitting the best again, from the values of how many others, as long as some chi2 falls by so much."""
 
@@ -51,6 +53,10 @@ class Task:
 
     def fit(self, union: Union, candidates: Sequence[Candidate], starts: Sequence[Mapping[str, float]]) -> LeastSquares:
         """Fit candidates as members of one batch, each from its own start (missing values: those of the task)."""
+        if len(candidates) < FEW:
+            # so few would go another way than the many before them: not compiled yet, or not at all
+            copies = self.fit(union, [*candidates, *[candidates[0]] * FEW], [*starts, *[starts[0]] * FEW])
+            return copies.take(torch.arange(len(candidates)))
         model, members = union.model, len(candidates)
         known = (*model.parameter_names, *model.store_names)
         for name in (*self.start, *self.free):

@@ -56,6 +56,7 @@ def verdict(
     task: Task,
     store: str,
     *,
+    laws: Sequence[str] | None = None,
     profiles: Sequence[Profile] = (),
     offset: Profile | None = None,
     halved: Ranked | None = None,
@@ -70,12 +71,14 @@ def verdict(
 
     Parameters
     ----------
-    store : the store whose filling the laws follow.
+    store : the store whose filling the laws follow; ``laws`` : those to be judged, by default all that were searched.
     profiles : from :func:`profile`; ``offset`` from :func:`offset_profile`; ``halved`` from :func:`with_halved_steps`.
     """
     reasons, notes = [], []
     shifts, differences = differences_of(found, task, store)
     for law, by_rival in differences.items():
+        if laws is not None and law not in laws:
+            continue
         own, told = found.laws(found.chosen)[law].text, {_term(found, found.chosen, law)}
         apart = sorted((i for i, d in by_rival.items() if d > amount), key=lambda i: -by_rival[i])
         if apart:
@@ -86,23 +89,25 @@ def verdict(
         for index, difference in by_rival.items():
             if index not in apart and _term(found, index, law) not in told:
                 words = f"{law}: {_said(found, index, law)} differs from {own} by {100 * difference:.1f} % of its mean"
-                notes.append(f"{words}: the curve is known, its formula is not")
+                notes.append(f"{words}, storage aligned: the same curve there, by another formula")
             told.add(_term(found, index, law))
     reasons += [f"{p}: {_open(p)}" for p in profiles if not all(p.closed)]
     low, high = visited(run(found.union.model, task, found.values(found.chosen)).store(store)[1:][_scored(task)])
+    unit = found.union.structure.stores[store]
+    span = f"{_tidy(low)} to {_tidy(high)} {unit}"
     if offset is not None and offset.interval[1] - offset.interval[0] > APART * (high - low):
-        reasons.append(f"{store} is known up to a constant only: {offset}")
+        reasons.append(f"{store} is known up to a constant only: {offset} {unit}")
     if (moved := max(shifts) - min(shifts)) > APART * (high - low):
-        reasons.append(f"laws of the class put the zero of {store} up to {moved:.3g} apart")
+        reasons.append(f"laws of the class put the zero of {store} up to {moved:.3g} {unit} apart")
     if high - low < NARROW * high:
-        reasons.append(f"{store} stays within {low:.4g} to {high:.4g}, too narrow a range to show the form of a law")
+        reasons.append(f"{store} stays within {span}, too narrow a range to show the form of a law")
     for name, lag, whitened in correlations(found.union.model, task, found.values(found.chosen)):
         if lag > CORRELATED:
             reasons.append(f"residuals of {name} are correlated ({lag:.2f} at lag 1), {_whitened(whitened)}")
     if halved is not None and not survives(found, halved):
         laws = "; ".join(f"{n} = {v.text}" for n, v in halved.laws(halved.chosen).items())
         reasons.append(f"with steps halved the choice is {laws}")
-    return Verdict(tuple(reasons), (*notes, f"{store} from {low:.4g} to {high:.4g}"), (low, high))
+    return Verdict(tuple(reasons), (*notes, f"{store} from {span} in the run of these laws (5 to 95 %)"), (low, high))
 
 
 def differences_of(found: Ranked, task: Task, store: str) -> tuple[list[float], dict[str, dict[int, float]]]:
@@ -229,10 +234,16 @@ def _said(found: Ranked, index: int, law: str) -> str:
     """A rival of the chosen law, and by how much it is behind."""
     laws = found.laws(index)
     gap = f"{float(found.criterion[index] - found.criterion[0]):.{3 if found.by_score else 1}f}"
+    gap += " of the best score" if found.by_score else ""
     if _term(found, index, law) != _term(found, found.chosen, law):
         return f"{laws[law].text} (within {gap})"
     beside = [f"{n} = {v.text}" for n, v in laws.items() if n != law]
     return f"the same form beside {', '.join(beside)} (within {gap})" if beside else f"the same form (within {gap})"
+
+
+def _tidy(value: float) -> str:
+    """A number without the round-off of a store that is empty."""
+    return f"{0.0 if abs(value) < 1e-6 else value:.4g}"
 
 
 def _scored(task: Task) -> slice:

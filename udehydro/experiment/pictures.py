@@ -34,8 +34,8 @@ CAPTIONS = {
     "candidates": "NSE of every refitted candidate in fit (hollow) and validation (filled) by number of constants; "
     "line: best of that length or shorter in validation; star: the choice.",
     "profiles": "Profiles of the chosen laws: each constant, or the zero of the store, is held and everything else is "
-    "fitted again. Dashed: the 95 % line; shaded: what stays below it, to the edge of the panel where the data set no "
-    "end. Correlation of the errors from day to day is allowed for.",
+    "fitted again. Dashed: the 95 % line; shaded: what stays below it, to the edge of the panel where neither the data "
+    "nor the range allowed set an end. Correlation of the errors from day to day is allowed for.",
     "training": "Loss of every candidate (thin) and of the best one (thick): first with the validation period set "
     "aside, then the refit on all of the training period. A candidate is one start, or one set of initial weights.",
 }

@@ -34,7 +34,9 @@ def tell(
     if len(variants) > 1:
         sections.append(Section("What the networks learned", _learned(experiment, variants, figures.get("laws", []))))
     if variants[-1].distilled:
-        sections.append(Section("From networks to formulas", _formulas(record, variants, figures.get("formulas", []))))
+        sections.append(
+            Section("From networks to formulas", _formulas(experiment, record, variants, figures.get("formulas", [])))
+        )
     sections += [
         Section("Water: storages and balance", [_closure(record, variants), *figures.get("water", [])]),
         Section("Training and choices", [*_choices(experiment, record, variants), *figures.get("training", [])]),
@@ -65,9 +67,9 @@ def headline(record: Record, variants: list[Variant], found: dict) -> str:
             text += f" The learned laws improve on the calibrated formula by {gain:.3f}."
         else:
             text += f" The learned laws do not improve on the calibrated formula here ({gain:+.3f})."
-        if variants[-1].distilled and gain > 0.005:
-            kept = (medians[variants[-1].name] - medians[variants[0].name]) / gain
-            text += f" Written as formulas and put back, they keep {100.0 * kept:.0f} % of that."
+        if variants[-1].distilled:
+            written = medians[variants[-1].name] - medians[variants[0].name]
+            text += f" Written as formulas and put back, they differ from it by {written:+.3f}."
     return text
 
 
@@ -119,15 +121,20 @@ def _learned(experiment: Experiment, variants: list[Variant], pictures: list[Pic
     return [Text(text), Items(items), *pictures]
 
 
-def _formulas(record: Record, variants: list[Variant], pictures: list[Picture]) -> list[Block]:
+def _formulas(experiment: Experiment, record: Record, variants: list[Variant], pictures: list[Picture]) -> list[Block]:
     from udehydro.discovery.judge import outside  # needs sympy, which other runs do not
 
+    own = [n for n in experiment.discover if n in (experiment.libraries or {})]
+    usual = [n for n in experiment.discover if n not in own]
+    terms = [f"for {', '.join(usual)} of the usual terms"] * bool(usual)
+    terms += [f"for {', '.join(own)} of the terms in the experiment file"] * bool(own)
     text = (
-        "Networks as they were before they saw the validation period nominated formulas of the usual terms, checked "
-        "for units. Every candidate was refitted through the differential equations, together with all calibrated "
-        "parameters; the validation period chose the shortest law within a small margin of the best, which was then "
-        "refitted on all of the training period. Laws within the margin are listed: the data do not tell them apart. "
-        "A law says nothing about states that were not visited."
+        "Networks that were fitted without the validation period, which only chose seed and step, nominated formulas, "
+        f"{' and '.join(terms)}, checked for units. Every candidate was refitted through the differential equations "
+        "without it, together with all calibrated parameters; the validation period chose the law with the fewest "
+        f"constants within {variants[-1].distilled[0].margin:g} NSE of the best, which was then refitted on all of the "
+        "training period. Laws within the margin are listed: the data do not tell them apart. A law says nothing about "
+        "states that were not visited."
     )
     blocks: list[Block] = [Text(text)]
     for i, (basin, found) in enumerate(list(zip(record.basins, variants[-1].distilled, strict=True))[:MOST_BASINS]):
@@ -135,9 +142,8 @@ def _formulas(record: Record, variants: list[Variant], pictures: list[Picture]) 
             f"{n} = {number(found.values[n])} {r.unit}" for n, r in found.model.structure.parameters.items()
             if n in found.values and n not in variants[0].simulation.model.structure.parameters
         )  # fmt: skip
-        blocks.append(
-            Code(f"# {basin}\n" + "\n".join(f"{n} = {law}" for n, law in found.laws.items()) + f"\n# {values}")
-        )
+        laws = "\n".join(f"{n} = {law}" for n, law in found.laws.items())
+        blocks.append(Code(f"# {basin}\n{laws}" + (f"\n# {values}" if values else "")))
         store = {n: v for n, v in found.support.items() if n in found.model.store_names}
         visited = ", ".join(f"{n} {v[1]:.0f} to {v[2]:.0f} mm" for n, v in store.items())
         known, asked = (record.forcing.between(*p) for p in (record.periods.refit_on, record.periods.test))
@@ -155,7 +161,10 @@ def _formulas(record: Record, variants: list[Variant], pictures: list[Picture]) 
         blocks.append(Table(["laws", "constants", "NSE fit", "NSE validation"], rows, caption))
         for v in found.verdicts:
             verdict = "determined by these data" if v["determined"] else "not determined by these data"
-            blocks.append(Text(f"The laws of '{v['store']}' are {verdict}, over the states that were visited."))
+            words = (
+                f"Laws of fluxes that leave '{v['store']}' are {verdict}. Whether smaller steps would change this was"
+            )
+            blocks.append(Text(f"{words} not asked. What the verdict rests on:"))
             blocks.append(Items([*v["reasons"], *v["notes"]]))
     return [*blocks, *pictures]
 

@@ -16,8 +16,8 @@ MARKERS = "os^DvpX"
 def waterfall(losses: Mapping[str, object], *, near: float = 1.5, unit: str = "-", title: str = "") -> Figure:
     """Final losses of the starts of every recipe, sorted (Raue et al. 2013, PLoS ONE 8:e74335).
 
-    The band holds losses up to ``near`` times the best of all; the legend counts the starts in it. Starts that failed
-    (infinite or NaN) are counted and not drawn.
+    The band holds losses up to ``near`` times the best of all (of a negative one, as far above it); the legend counts
+    the starts in it. Starts that failed (infinite or NaN) are counted and not drawn.
 
     Parameters
     ----------
@@ -35,15 +35,16 @@ def draw_waterfall(
     ordered = {name: np.sort(_finite(values)) for name, values in losses.items()}
     everything = np.concatenate([np.empty(0), *ordered.values()])
     best = everything.min(initial=np.inf)
+    top = best + (near - 1.0) * abs(best)
     for i, (name, colour) in enumerate(coloured(losses)):
         found, count = ordered[name], np.size(numbers(losses[name]))
-        label = f"{name}: {int((found <= near * best).sum())} of {count} in the band"
+        label = f"{name}: {int((found <= top).sum())} of {count} in the band"
         label += f", {count - len(found)} failed" if len(found) < count else ""
         place = np.arange(1, len(found) + 1)
         style = {"marker": MARKERS[i % len(MARKERS)], "linestyle": "-" if i < len(LINES) else ":"}
         axes.plot(place, found, **style, color=colour, markersize=3.0, linewidth=0.8, label=label)
     if np.isfinite(best):
-        axes.axhspan(best, near * best, color="0.5", alpha=0.15, linewidth=0)
+        axes.axhspan(best, top, color="0.5", alpha=0.15, linewidth=0)
     if len(everything) and best > 0:
         axes.set_yscale("log")
     tidy(axes, "start, sorted by its loss", f"final loss [{unit}] (smaller is better)", title)

@@ -86,7 +86,7 @@ class Trained:
     ``model`` and ``parameters`` are for ``forcing.independent()``; ``chosen`` says per basin which start or seed and
     step the validation period preferred, ``candidates`` holds all of them refitted (seeds outermost) where
     ``hybridise`` was asked for that with ``refit_all``. ``before_refit`` and ``unrefitted`` are parameters and hybrid
-    as chosen, which have not seen the validation period.
+    as chosen: fitted without the validation period, which chose among them.
     """
 
     model: Balance
