@@ -46,6 +46,7 @@ class Experiment:
     libraries : candidate terms for some of these, in place of the usual ones: flux -> ``terms``, and how many
         ``most`` a law may have. A term is a text, or has ``term``, ``constants`` (name -> [low, high, unit, start])
         and ``factor`` ([low, high, unit, start] of a constant in front).
+    keep : laws of each number of terms that networks nominate for every flux; all combinations are refitted.
     sure : whether formulas are examined: profiles of their constants and verdicts.
     seed : draws initial parameters and weights.
     device : where tensors live, as PyTorch calls it.
@@ -73,6 +74,7 @@ class Experiment:
     neural: tuple[str, ...] = ()
     discover: tuple[str, ...] = ()
     libraries: Mapping[str, Mapping] | None = None
+    keep: int = 5
     sure: bool = True
     seed: int = 0
     device: str = "cpu"
@@ -238,7 +240,18 @@ def _plain(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-_WHOLE = ("seed", "starts", "steps", "refit_steps", "seeds", "neural_steps", "substeps", "warmup_days", "fill_gaps")
+_WHOLE = (
+    "seed",
+    "keep",
+    "starts",
+    "steps",
+    "refit_steps",
+    "seeds",
+    "neural_steps",
+    "substeps",
+    "warmup_days",
+    "fill_gaps",
+)
 _FROM_ZERO = ("seed", "warmup_days", "fill_gaps")
 _PARSERS: dict[str, Callable[[object, str], object]] = (
     dict.fromkeys(("data", "out", "model", "device", "loss", "solver", "scheme"), settings.text)

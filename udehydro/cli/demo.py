@@ -18,12 +18,14 @@ SETTINGS = {
     "model": "exphydro",
     "neural": "et,discharge",
     "discover": "et,discharge",
-    "sure": False,  # it would take half as long again
+    "keep": 3,  # with all candidates, profiles and verdicts it would take twice as long
+    "sure": False,
     "train": "1980-01-01/1985-12-31",
     "test": "1986-01-01/1988-12-31",
     "starts": 5,
     "steps": 60,
     "refit_steps": 30,
+    "neural_steps": 120,
 }
 
 

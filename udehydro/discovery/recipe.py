@@ -33,7 +33,7 @@ from udehydro.training.gaussian import Gaussian
 from udehydro.training.observed import Observed
 from udehydro.training.recipes import INITIAL, Periods, Trained
 
-STEPS = 25
+STEPS = 20
 """Most steps of a refit; the best are fitted again."""
 MARGIN = 0.005
 """NSE of validation within which the law with the fewest constants is taken."""

@@ -143,7 +143,7 @@ def _distilled(
 
     found = distil(
         formula, hybrid, libraries, record.forcing, record.observed, record.periods, solver=e.make_solver(),
-        warmup_days=e.warmup_days, checkpoint=folder, resume=resume, progress=progress, sure=e.sure,
+        warmup_days=e.warmup_days, checkpoint=folder, resume=resume, progress=progress, keep=e.keep, sure=e.sure,
     )  # fmt: skip
     simulation = found.simulate(record.forcing, e.make_solver())
     return Variant(FORMULA, simulation, found.seconds, distilled=found.basins)
