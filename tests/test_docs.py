@@ -12,7 +12,7 @@ from udehydro.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
-EXECUTED = ("README.md", "docs/concepts.md", "docs/extending.md", "docs/models.md")
+EXECUTED = ("README.md", "docs/concepts.md", "docs/extending.md", "docs/models.md", "docs/sensitivity.md")
 PACKAGES = (
     "",
     ".laws",
@@ -24,6 +24,7 @@ PACKAGES = (
     ".data",
     ".experiment",
     ".plot",
+    ".sensitivity",
 )
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
