@@ -45,12 +45,18 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         pytest.importorskip("pyet", reason="the README uses the demonstration data")
         pytest.importorskip("spotpy", reason="the README uses the demonstration data")
     monkeypatch.chdir(tmp_path)
+    run(page)
+
+
+def run(page: str) -> dict:
+    """Execute the Python of a page; what it defines."""
     namespace: dict = {"__name__": "page"}
     found = blocks(page, "python")
     assert found
     for line, code in found:
         # blank lines in front, so that a traceback names the line of the page
         exec(compile("\n" * (line - 1) + code, str(ROOT / page), "exec"), namespace)
+    return namespace
 
 
 @pytest.mark.parametrize("package", PACKAGES)

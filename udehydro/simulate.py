@@ -61,7 +61,7 @@ def simulate(
     if storage0 is None:
         start, cycles, settled = spin_up(model, forcing, theta=theta, solver=solver)
     else:
-        start, cycles = _storage(model, forcing, storage0), None
+        start, cycles = initial_storage(model, forcing, storage0), None
     storage, volume, report = solver(problem, start)
     for message in report.bounds:
         warnings.warn(message, StepBoundWarning, stacklevel=2)
@@ -139,7 +139,7 @@ def _align(name: str, value: Tensor, intervals: int, batch: tuple[int, ...]) -> 
     )
 
 
-def _storage(model: Balance, forcing: Forcing, given) -> Tensor:
+def initial_storage(model: Balance, forcing: Forcing, given) -> Tensor:
     """Initial storages as a tensor (*batch, S)."""
     like, shape = forcing.like, (*forcing.batch, len(model.store_names))
     if isinstance(given, Mapping):

@@ -88,7 +88,7 @@ class Simulation:
         s = self.model.structure
         if name in s.stores:
             return s.stores[name]
-        return _rate_unit(s, s.groups.get(name, (name,)))
+        return rate_unit(s, s.groups.get(name, (name,)))
 
     def store(self, name: str) -> Tensor:
         """Storage at the interval edges, (T + 1, *batch) mm (see :meth:`unit`)."""
@@ -206,14 +206,14 @@ def _units(s: Structure, fluxes: Sequence[str]) -> set[str]:
     return {unit for store, unit in s.stores.items() if store in ends}
 
 
-def _rate_unit(s: Structure, fluxes: Sequence[str]) -> str:
+def rate_unit(s: Structure, fluxes: Sequence[str]) -> str:
     units = _units(s, fluxes)
     return f"{units.pop()}/d" if len(units) == 1 else ""
 
 
 def _rate_attributes(s: Structure, fluxes: Sequence[str], long_name: str) -> dict[str, str]:
     """Attributes of a mean rate; without units where none can be told."""
-    unit = _rate_unit(s, fluxes)
+    unit = rate_unit(s, fluxes)
     return ({"units": unit} if unit else {}) | {"long_name": long_name, "cell_methods": "time: mean"}
 
 

@@ -10,14 +10,13 @@ import torch
 from _planted import DAYS, WARMUP, Case, S, bucket, curve_errors, judged, task_of, true_run, union
 from torch import Tensor
 
-from udehydro import Balance, FormulaLaw, Fraction, Positive, Range, simulate
+from udehydro import Balance, FormulaLaw, Fraction, Positive, Range
 from udehydro.discovery import Task, discover, sample
 from udehydro.discovery.again import discover_again
-from udehydro.discovery.identify import best_of, offset_profile, run, visited
+from udehydro.discovery.identify import best_of, offset_profile, run, run_members, visited
 from udehydro.discovery.verdict import APART
 from udehydro.laws import SmallNetwork
 from udehydro.simulate import pose
-from udehydro.simulation import Simulation
 from udehydro.training.least_squares import LeastSquares, least_squares
 
 STARTS, GOOD, STEPS = 5, 1.02, 100
@@ -89,17 +88,10 @@ def _learned(case: Case, drains: str, weekly: bool) -> dict:
     } | errors[0]
     last = time.process_time()
     if drains == "both" and not weekly:
-        samples = sample(model, members_run(model, task, fit), ("et", "drainage"), alone=True)
+        samples = sample(model, run_members(model, task, fit), ("et", "drainage"), alone=True)
         first = discover(union(), None, task, samples=samples, starts=1, again=0)
         result["discovered"] = judged(case, task, discover_again(first, task))
     return result | {"seconds": [middle - began, last - middle, time.process_time() - last]}
-
-
-def members_run(model: Balance, task: Task, fit: LeastSquares) -> Simulation:
-    """All members side by side, batch (M, 1)."""
-    theta = {n: fit.values[n][:, None] for n in model.parameter_names}
-    start = torch.stack([fit.values[n] for n in model.store_names], dim=-1)[:, None]
-    return simulate(model, task.forcing.with_members(len(start)), theta=theta, storage0=start, solver=task.solver)
 
 
 def spread(case: Case, model: Balance, fit: LeastSquares) -> float:

@@ -29,6 +29,7 @@ from udehydro.laws import SharedNetwork
 from udehydro.models import exphydro_mended, m50, m100
 from udehydro.parameters import Calibrated
 from udehydro.plot import style
+from udehydro.simulation import Simulation
 from udehydro.solvers import Automatic
 from udehydro.training import kge, nse, teach
 from udehydro.training.members import Members, take
@@ -195,17 +196,23 @@ def formula(result: dict, basin: str) -> Trained:
 def scores(trained: Trained, forcing: Forcing, observed: torch.Tensor) -> dict:
     """NSE and KGE by period from one continuous run, balance error [mm], water that came from nowhere [mm/year]."""
     simulation = trained.simulate(forcing)
-    flow, seen = simulation.discharge.reshape(len(forcing)), observed.reshape(len(forcing)).clone()
-    seen[:WARMUP] = torch.nan
-    found = {"balance": float(simulation.max_balance_error().max())}
-    for name, period in (("train", TRAIN), ("test", TEST)):
-        part = forcing.between(*period)
-        found[name], found[f"{name} kge"] = float(nse(flow[part], seen[part])), float(kge(flow[part], seen[part]))
+    found = {"balance": float(simulation.max_balance_error().max())} | by_period(simulation, observed)
     rain = forcing.values["prcp"].reshape(len(forcing))
     entered = sum(simulation.rate(n) for n in ("snowfall", "rainfall")).reshape(len(forcing))
     if "created" in trained.model.flux_names:
         entered = entered + simulation.rate("created").reshape(len(forcing))
     return found | {"created": 365.25 * float((entered - rain)[WARMUP:].mean())}
+
+
+def by_period(simulation: Simulation, observed: torch.Tensor) -> dict[str, float]:
+    """NSE and KGE of a run of one basin, in training and test."""
+    forcing, found = simulation.forcing, {}
+    flow, seen = simulation.discharge.reshape(len(forcing)), observed.reshape(len(forcing)).clone()
+    seen[:WARMUP] = torch.nan
+    for name, period in (("train", TRAIN), ("test", TEST)):
+        part = forcing.between(*period)
+        found[name], found[f"{name} kge"] = float(nse(flow[part], seen[part])), float(kge(flow[part], seen[part]))
+    return found
 
 
 def shown(result: dict) -> str:

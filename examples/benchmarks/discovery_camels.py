@@ -16,7 +16,7 @@ from collections import Counter
 import numpy as np
 import torch
 from _report import table, write
-from bucket_and_hybrids import HYBRIDS, TEST, TRAIN, VALID, WARMUP, Unit, cache, chosen_basins, data, formula
+from bucket_and_hybrids import HYBRIDS, TRAIN, VALID, WARMUP, Unit, by_period, cache, chosen_basins, data, formula
 
 from udehydro import Balance, Range, simulate
 from udehydro.discovery import Samples, Task, Union, discover, sample, usual
@@ -25,7 +25,7 @@ from udehydro.errors import UdehydroError
 from udehydro.files import write_json_atomic
 from udehydro.models import exphydro_mended
 from udehydro.solvers import Compiled
-from udehydro.training import Observed, kge, nse
+from udehydro.training import Observed, nse
 from udehydro.training.gaussian import Gaussian
 from udehydro.training.recipes import Periods, hybridise
 
@@ -118,14 +118,7 @@ def tested(union: Union, chosen, found: dict, forcing, observed) -> dict:
     declared = model.structure.parameters
     theta = {n: found.get(n, declared[n].default) for n in model.parameter_names}
     run_ = simulate(model, forcing, theta=theta, storage0={n: found[n] for n in model.store_names})
-    seen = observed.clone()
-    seen[:WARMUP] = torch.nan
-    scores = {"balance": float(run_.max_balance_error().max())}
-    for name, period in (("train", TRAIN), ("test", TEST)):
-        part = forcing.between(*period)
-        scores[name] = float(nse(run_.discharge[part], seen[part]))
-        scores[f"{name} kge"] = float(kge(run_.discharge[part], seen[part]))
-    return scores
+    return {"balance": float(run_.max_balance_error().max())} | by_period(run_, observed)
 
 
 RANGES = {"soil": Range(0.0, 3000.0, "mm", 100.0)}
@@ -207,9 +200,7 @@ def told(union: Union, result: dict) -> str:
 def at_ends(union: Union, result: dict) -> list[str]:
     """What was refitted and lies within a thousandth of its range from an end of it."""
     ranges = {n: RANGES.get(n, union.model.structure.parameters.get(n)) for n in result["values"]}
-    own = {n.factor: t.coefficient for names, library in zip(union.names, union.libraries.values(), strict=True)
-           for n, t in zip(names, library.terms, strict=True)}  # fmt: skip
-    ranges |= {n: r for n, r in own.items() if r is not None and n in ranges}
+    ranges |= {n: r for n, r in union.coefficients().items() if n in ranges}
     near = {n: 1e-3 * (r.high - r.low) if not r.logarithmic else None for n, r in ranges.items()}
     return [
         n for n, v in result["values"].items()

@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from _report import table, write
-from bucket_and_hybrids import HYBRIDS, TEST, TRAIN, VALID, WARMUP, Unit, cache, chosen_basins, data, formula
+from bucket_and_hybrids import HYBRIDS, TRAIN, VALID, WARMUP, Unit, by_period, cache, chosen_basins, data, formula
 from discovery_camels import MARGIN, RANGES, SOLVER, start_of, tested
 from tqdm import tqdm
 
@@ -30,7 +30,7 @@ from udehydro.laws import Positive
 from udehydro.models import exphydro_mended, nonsense
 from udehydro.parameters import Calibrated
 from udehydro.structure import Range
-from udehydro.training import Observed, fit, kge, nse
+from udehydro.training import Observed, fit
 from udehydro.training.gaussian import Gaussian
 from udehydro.training.recipes import Periods, Trained, calibrate, hybridise
 from udehydro.training.stage import Stage
@@ -107,13 +107,7 @@ def without_networks(bucket: Trained, record: Forcing, target: torch.Tensor) -> 
 
 def scored(trained: Trained, forcing: Forcing, observed: torch.Tensor) -> dict:
     """NSE and KGE by period from one continuous run."""
-    flow, seen = trained.simulate(forcing).discharge.reshape(len(forcing)), observed.reshape(len(forcing)).clone()
-    seen[:WARMUP] = torch.nan
-    found = {"valid": 1.0 - trained.chosen[0]["valid_loss"]}
-    for name, period in (("train", TRAIN), ("test", TEST)):
-        part = forcing.between(*period)
-        found[name], found[f"{name} kge"] = float(nse(flow[part], seen[part])), float(kge(flow[part], seen[part]))
-    return found
+    return {"valid": 1.0 - trained.chosen[0]["valid_loss"]} | by_period(trained.simulate(forcing), observed)
 
 
 def control(kind: str, basin: str, before: dict) -> dict:

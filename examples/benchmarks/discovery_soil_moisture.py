@@ -33,10 +33,10 @@ from _soil_moisture_report import report
 from torch import Tensor
 from tqdm import tqdm
 
-from udehydro import Balance, simulate
+from udehydro import Balance
 from udehydro.discovery import Candidate, Ranked, Samples, Task, discover, fisher_spectrum, preferred, sample
 from udehydro.discovery.again import discover_again
-from udehydro.discovery.identify import Profile, offset_profile, profile, run, visited
+from udehydro.discovery.identify import Profile, offset_profile, profile, run, run_members, visited
 from udehydro.discovery.judge import simulated
 from udehydro.discovery.verdict import candidate, differences_of, verdict, whitened, with_halved_steps
 from udehydro.simulate import pose
@@ -69,13 +69,6 @@ def learn(task: Task, begin: LeastSquares | None = None, steps: int = STEPS) -> 
         hybrid(), task.forcing.with_members(MEMBERS), task.observed, start, free, solver=task.solver, steps=steps,
         ranges={**task.ranges, "smax": Range(40.0, 150.0, "mm", 80.0)}, isotropic=1.0,
     )  # fmt: skip
-
-
-def runs(model: Balance, fit: LeastSquares, task: Task) -> Simulation:
-    """All members side by side over the record of a task, batch (M, 1)."""
-    theta = {n: fit.values[n][:, None] for n in model.parameter_names}
-    start = fit.values["soil"][:, None, None]
-    return simulate(model, task.forcing.with_members(len(start)), theta=theta, storage0=start, solver=task.solver)
 
 
 def validation(simulation: Simulation) -> Tensor:
@@ -214,11 +207,11 @@ def work() -> dict:
 
     for setting in (Setting(p, r) for r in READINGS for p in METHODS):
         fit = learn(setting.task(FIT))
-        networks[setting] = fit, validation(runs(hybrid(), fit, setting.task(TRAIN)))
+        networks[setting] = fit, validation(run_members(hybrid(), setting.task(TRAIN), fit))
         done("networks")
     setting = max(networks, key=lambda s: float(networks[s][1].median()))
     first, judged = networks[setting]
-    went = runs(hybrid(), first, setting.task(FIT))
+    went = run_members(hybrid(), setting.task(FIT), first)
     samples = sample(hybrid(), went, ("et", "drainage"), member=int(first.chi2.argmin()))
     choice = chosen_on_validation(setting, samples)
     done("search to mid-2015")
@@ -240,9 +233,9 @@ def work() -> dict:
     whole, face = setting.task(TEST), Setting(setting.pet, "face value")
     linear = face.task(TRAIN).fit(union(), [LINEAR] * 2, [{}, {"smax": 200.0, "residual": 50.0}])
     best = linear.take(linear.chi2.argmin()[None])
-    learned = runs(hybrid(), learn(task, first), whole)
+    learned = run_members(hybrid(), whole, learn(task, first))
     simulations = {
-        "linear bucket, face value": runs(union().model, best, face.task(TEST)),
+        "linear bucket, face value": run_members(union().model, face.task(TEST), best),
         "linear bucket, gain": run(union().model, whole, found.values(found.candidates.index(LINEAR))),
         "networks": learned,
         **{f"formula {n}": run(union().model, whole, v) for n, v in fitted.items()},

@@ -51,9 +51,8 @@ def discover_again(
 
 def _better(one: Ranked, other: Ranked, shared: int) -> Ranked:
     """The better fit of every candidate of two searches, ranked."""
-    owners, fits = [*one.candidates, *other.candidates], one.fits.joined(other.fits)
-    candidates, chosen = list(dict.fromkeys(owners)), []
-    for candidate in candidates:
-        members = torch.tensor([i for i, owner in enumerate(owners) if owner == candidate])
-        chosen.append(members[fits.chi2[members].argmin()])
-    return ranked(one.union, candidates, fits.take(torch.stack(chosen)), shared, one.gamma, one.margin)
+    owners = [*one.candidates, *other.candidates]
+    candidates = list(dict.fromkeys(owners))
+    owner = torch.tensor([candidates.index(o) for o in owners])
+    fits = one.fits.joined(other.fits).best_by(owner, len(candidates))
+    return ranked(one.union, candidates, fits, shared, one.gamma, one.margin)

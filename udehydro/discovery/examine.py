@@ -47,10 +47,10 @@ def examine(found: Ranked, task: Task, values: Mapping[str, float], *, rounds: i
     profiles = {}
     for name, short in union.short(chosen).items():
         profiles[short] = replace(profile(model, ranged, fit, name, rounds=rounds), name=short)
-    verdicts = {}
+    verdicts, formulas = {}, found.laws(found.chosen)
     for store, laws in leaving(union).items():
         offset = profiles[f"offset of {store}"] = offset_profile(model, ranged, fit, store, rounds=rounds)
-        constants = {n for law in laws for n in found.laws(found.chosen)[law].constants}
+        constants = {n for law in laws for n in formulas[law].constants}
         own = [p for n, p in profiles.items() if n in constants]
         verdicts[store] = verdict(found, task, store, laws=laws, profiles=own, offset=offset)
     return Examined(profiles, verdicts)

@@ -154,14 +154,13 @@ def offset_profile(
     rounds, trusted, level, isotropic : as in :func:`profile`, whose grid here is the shift.
     """
     _, values, free = best_of(fit, member)
-    scored = task.score or slice(None)
+    scored = task.scored
     series = run(model, task, values).store(store)[1:, basin]
     low, high = visited(series[scored])
     span = max(high - low, 1e-6 * max(abs(high), 1.0))
     wanted = [share * span for share in SHIFTS] if shifts is None else [float(c) for c in shifts]
     points = torch.tensor(sorted({*wanted, 0.0}), dtype=torch.float64)
-    first, last, _ = scored.indices(len(task.forcing))
-    day = (first + last) // 2
+    day = (scored.start + scored.stop) // 2
 
     def fitted(index: Tensor, start: dict[str, Tensor]) -> LeastSquares:
         held = series.new_full((len(task.forcing), len(index), task.forcing.batch[0]), torch.nan)
@@ -182,11 +181,7 @@ def offset_profile(
 def _storage(model: Balance, task: Task, fits: LeastSquares, store: str) -> Tensor:
     """Storage (T, n, basins) at the ends of intervals, of all members; NaN where a fit failed."""
     fine = fits.chi2.isfinite().nonzero()[:, 0]
-    record = task.forcing.with_members(len(fine))
-    start = torch.stack([fits.values[n][fine] for n in model.store_names], dim=-1)[:, None].expand(*record.batch, -1)
-    theta = {n: fits.values[n][fine][:, None] for n in model.parameter_names}
-    with torch.no_grad():
-        found = simulate(model, record, theta=theta, storage0=start, solver=task.solver).store(store)[1:]
+    found = run_members(model, task, fits.take(fine)).store(store)[1:]
     whole = found.new_full((len(found), len(fits.chi2), found.shape[-1]), torch.nan)
     whole[:, fine] = found
     return whole
@@ -195,9 +190,13 @@ def _storage(model: Balance, task: Task, fits: LeastSquares, store: str) -> Tens
 def _deviation(fit: LeastSquares, member: int, name: str, trusted: bool) -> float:
     """Standard deviation of a free value from the normal matrix."""
     names, covariance = fit.covariance(member)
-    variance = 1.0 if trusted else float(fit.chi2[member]) / max(1, fit.count - len(names))
     i = names.index(name)
-    return math.sqrt(variance * max(0.0, float(covariance[i, i])))
+    return math.sqrt(_variance(fit, member, trusted) * max(0.0, float(covariance[i, i])))
+
+
+def _variance(fit: LeastSquares, member: int, trusted: bool) -> float:
+    """Of residuals, in units of sigma squared."""
+    return 1.0 if trusted else float(fit.chi2[member]) / max(1, fit.count - int(fit.mask[member].sum()))
 
 
 def run(model: Balance, task: Task, values: Mapping[str, float]) -> Simulation:
@@ -206,6 +205,15 @@ def run(model: Balance, task: Task, values: Mapping[str, float]) -> Simulation:
     start = {n: values[n] for n in model.store_names}
     with torch.no_grad():
         return simulate(model, task.forcing, theta=theta, storage0=start, solver=task.solver)
+
+
+def run_members(model: Balance, task: Task, fits: LeastSquares) -> Simulation:
+    """One continuous run of all members of a fit over a task's record, side by side: batch (n, basins)."""
+    record = task.forcing.with_members(len(fits.chi2))
+    theta = {n: fits.values[n][:, None] for n in model.parameter_names}
+    start = torch.stack([fits.values[n] for n in model.store_names], dim=-1)[:, None].expand(*record.batch, -1)
+    with torch.no_grad():
+        return simulate(model, record, theta=theta, storage0=start, solver=task.solver)
 
 
 def visited(series: Tensor) -> tuple[float, float]:
@@ -230,10 +238,8 @@ def _walk(fitted: Callable, begin: Sequence[Mapping[str, float]], rounds: int) -
     pairs = torch.tensor([(i, j) for i in range(count) for j in (i - 1, i + 1) if 0 <= j < count]).reshape(-1, 2)
     for _ in range(rounds if len(pairs) else 0):
         new = fitted(pairs[:, 0], {n: v[pairs[:, 1]] for n, v in best.values.items()})
-        joined, owner = best.joined(new), torch.cat([torch.arange(count), pairs[:, 0]])
         before = best.chi2
-        lowest = [(owner == i).nonzero()[:, 0] for i in range(count)]
-        best = joined.take(torch.stack([own[joined.chi2[own].argmin()] for own in lowest]))
+        best = best.joined(new).best_by(torch.cat([torch.arange(count), pairs[:, 0]]), count)
         if not bool((best.chi2 < before - GAIN).any()):
             break
     return best
@@ -317,5 +323,5 @@ def fisher_spectrum(
     normal = fit.normal[member][index][:, index].double().cpu()
     eigenvalues, vectors = torch.linalg.eigh(size[:, None] * normal * size)
     eigenvalues, vectors = eigenvalues.flip(0).clamp_min(0.0), vectors.flip(1)
-    variance = 1.0 if trusted else float(fit.chi2[member]) / max(1, fit.count - len(free))
-    return Spectrum(tuple(free), size, eigenvalues, vectors, (variance / eigenvalues).sqrt())
+    sd = (_variance(fit, member, trusted) / eigenvalues).sqrt()
+    return Spectrum(tuple(free), size, eigenvalues, vectors, sd)

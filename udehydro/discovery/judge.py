@@ -8,22 +8,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from udehydro.discovery.identify import run_members
 from udehydro.discovery.search import Ranked, Task
 from udehydro.errors import SolverError
-from udehydro.simulate import simulate
 from udehydro.simulation import Simulation
 from udehydro.training.metrics import nse
 
 
 def simulated(ranked: Ranked, task: Task, candidates: Sequence[int] | None = None) -> Simulation:
     """One continuous run over the whole record of a task by some candidates (all by default), batch (n, basins)."""
-    index = torch.arange(len(ranked.candidates)) if candidates is None else torch.tensor(list(candidates))
-    model, values = ranked.union.model, {n: v[index] for n, v in ranked.fits.values.items()}
-    record = task.forcing.with_members(len(index))
-    theta = {n: values[n][:, None] for n in model.parameter_names}
-    start = torch.stack([values[n] for n in model.store_names], dim=-1)[:, None].expand(*record.batch, -1)
-    with torch.no_grad():
-        return simulate(model, record, theta=theta, storage0=start, solver=task.solver)
+    fits = ranked.fits if candidates is None else ranked.fits.take(torch.tensor(list(candidates)))
+    return run_members(ranked.union.model, task, fits)
 
 
 def score(

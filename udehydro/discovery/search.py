@@ -51,6 +51,12 @@ class Task:
     steps: int = 60
     progress: bool = False
 
+    @property
+    def scored(self) -> slice:
+        """The intervals whose residuals count, from start to stop."""
+        start, stop, _ = (self.score or slice(None)).indices(len(self.forcing))
+        return slice(start, stop)
+
     def fit(self, union: Union, candidates: Sequence[Candidate], starts: Sequence[Mapping[str, float]]) -> LeastSquares:
         """Fit candidates as members of one batch, each from its own start (missing values: those of the task)."""
         if len(candidates) < FEW:
@@ -69,9 +75,7 @@ class Task:
         free = {n: torch.tensor([n in t for t in trained]) for n in constants}
         free |= {n: torch.ones(members, dtype=torch.bool) for n in self.free}
         # the model of all candidates allows factors of zero, a candidate that has the term need not
-        every = [(n, t) for law, lib in zip(union.names, union.libraries.values(), strict=True)
-                 for n, t in zip(law, lib.terms, strict=True)]  # fmt: skip
-        ranges = {n.factor: t.coefficient for n, t in every if t.coefficient is not None} | dict(self.ranges)
+        ranges = union.coefficients() | dict(self.ranges)
         try:
             return least_squares(
                 model, self.forcing.with_members(members), self.observed, given, free, score=self.score,
@@ -238,8 +242,4 @@ def _fit(union, candidates, task: Task, starts, fits: LeastSquares | None = None
     owner = torch.tensor([i for i, _ in starts])
     if fits is not None:
         new, owner = fits.joined(new), torch.cat([torch.arange(len(candidates)), owner])
-    best = []
-    for i in range(len(candidates)):
-        members = (owner == i).nonzero()[:, 0]
-        best.append(members[new.chi2[members].argmin()])
-    return new.take(torch.stack(best))
+    return new.best_by(owner, len(candidates))

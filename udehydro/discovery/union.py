@@ -76,6 +76,12 @@ class Union:
             for j in chosen
         ]
 
+    def coefficients(self) -> dict[str, Range]:
+        """Names of all factors that are trained where a candidate has their term -> the range of that term's own."""
+        pairs = zip(self.names, self.libraries.values(), strict=True)
+        every = [(n, t) for names, library in pairs for n, t in zip(names, library.terms, strict=True)]
+        return {n.factor: t.coefficient for n, t in every if t.coefficient is not None}
+
     def free(self, candidate: Candidate) -> list[str]:
         """Names of the trained constants of a candidate."""
         found = []

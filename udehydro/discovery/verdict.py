@@ -92,7 +92,7 @@ def verdict(
                 notes.append(f"{words}, storage aligned: the same curve there, by another formula")
             told.add(_term(found, index, law))
     reasons += [f"{p}: {_open(p)}" for p in profiles if not all(p.closed)]
-    low, high = visited(run(found.union.model, task, found.values(found.chosen)).store(store)[1:][_scored(task)])
+    low, high = visited(run(found.union.model, task, found.values(found.chosen)).store(store)[1:][task.scored])
     unit = found.union.structure.stores[store]
     span = f"{_tidy(low)} to {_tidy(high)} {unit}"
     if offset is not None and offset.interval[1] - offset.interval[0] > APART * (high - low):
@@ -119,7 +119,7 @@ def differences_of(found: Ranked, task: Task, store: str) -> tuple[list[float], 
     """
     members = [found.chosen, *(i for i in found.rivals if i != found.chosen)]
     simulation, model = simulated(found, task, members), found.union.model
-    place, part = model.store_names.index(store), _scored(task)
+    place, part = model.store_names.index(store), task.scored
     own = simulation.storage[:-1, :1, :, place]
     stores = list(simulation.storage[:-1].unbind(-1))
     shifts = (stores[place] - own)[part].mean((0, 2), keepdim=True)
@@ -178,12 +178,11 @@ def residuals(model: Balance, task: Task, values: Mapping[str, float], *, white:
     """
     simulation, found = run(model, task, values), []
     for o, target in zip(task.observed, targets(task.observed, model, task.forcing), strict=True):
-        seen, part, loss = _by_basin(target.values, o.name).clone(), _scored(task), o.loss
+        seen, loss = _by_basin(target.values, o.name).clone(), o.loss
         if isinstance(loss.sigma, Tensor) and loss.sigma.ndim:
             loss = replace(loss, sigma=_by_basin(loss.sigma.to(seen), o.name))
         outside = torch.ones(len(seen), dtype=torch.bool)
-        # the first edge belongs to the first interval, every other to the interval it ends
-        outside[part.start + bool(target.lead and part.start) : part.stop + target.lead] = False
+        outside[target.rows(task.scored)] = False
         seen[outside] = torch.nan
         valid, residual = ~seen.isnan(), loss.residual(target.observe(simulation), seen)[0]
         residual = loss.whiten(residual, valid) if white else residual
@@ -215,15 +214,9 @@ def correlations(model: Balance, task: Task, values: Mapping[str, float]) -> lis
 
 def candidate(found: Ranked, task: Task, index: int | None = None) -> tuple[Balance, Task, LeastSquares, int]:
     """Model, task, fit and member of a candidate (the chosen one by default), as :func:`profile` takes them."""
-    union = found.union
-    own = {
-        names.factor: term.coefficient
-        for law, library in zip(union.names, union.libraries.values(), strict=True)
-        for names, term in zip(law, library.terms, strict=True)
-        if term.coefficient is not None
-    }
     member = found.chosen if index is None else index
-    return union.model, replace(task, ranges=own | dict(task.ranges)), found.fits, member
+    ranged = replace(task, ranges=found.union.coefficients() | dict(task.ranges))
+    return found.union.model, ranged, found.fits, member
 
 
 def _term(found: Ranked, index: int, law: str) -> tuple[int, ...]:
@@ -244,11 +237,6 @@ def _said(found: Ranked, index: int, law: str) -> str:
 def _tidy(value: float) -> str:
     """A number without the round-off of a store that is empty."""
     return f"{0.0 if abs(value) < 1e-6 else value:.4g}"
-
-
-def _scored(task: Task) -> slice:
-    start, stop, _ = (task.score or slice(None)).indices(len(task.forcing))
-    return slice(start, stop)
 
 
 def _open(p: Profile) -> str:

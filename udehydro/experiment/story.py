@@ -136,6 +136,8 @@ def _formulas(experiment: Experiment, record: Record, variants: list[Variant], p
         "training period. Laws within the margin are listed: the data do not tell them apart. A law says nothing about "
         "states that were not visited."
     )
+    known, asked = (record.forcing.between(*p) for p in (record.periods.refit_on, record.periods.test))
+    beyond = outside(variants[-1].simulation, known, asked)
     blocks: list[Block] = [Text(text)]
     for i, (basin, found) in enumerate(list(zip(record.basins, variants[-1].distilled, strict=True))[:MOST_BASINS]):
         values = ", ".join(
@@ -146,8 +148,6 @@ def _formulas(experiment: Experiment, record: Record, variants: list[Variant], p
         blocks.append(Code(f"# {basin}\n{laws}" + (f"\n# {values}" if values else "")))
         store = {n: v for n, v in found.support.items() if n in found.model.store_names}
         visited = ", ".join(f"{n} {v[1]:.0f} to {v[2]:.0f} mm" for n, v in store.items())
-        known, asked = (record.forcing.between(*p) for p in (record.periods.refit_on, record.periods.test))
-        beyond = outside(variants[-1].simulation, known, asked)
         new = ", ".join(f"{n} on {100 * float(v.flatten()[i]):.1f} %" for n, v in beyond.items())
         blocks.append(
             Text(

@@ -13,7 +13,7 @@ from udehydro.errors import ConfigError
 from udehydro.forcing import Forcing
 from udehydro.sensitivity.objectives import Objective
 from udehydro.sensitivity.perturbed import PREFIX, perturbed
-from udehydro.simulate import simulate
+from udehydro.simulate import initial_storage, simulate
 from udehydro.simulation import Simulation
 from udehydro.solvers.one_step import OneStep
 
@@ -142,9 +142,6 @@ def _leaf(value: Tensor) -> Tensor:
 
 
 def _start(model: Balance, forcing: Forcing, storage0) -> Tensor:
-    if not isinstance(storage0, Tensor):
-        if missing := [n for n in model.store_names if n not in storage0]:
-            raise ConfigError(f"The start has no storage of {', '.join(missing)}.")
-        each = [torch.as_tensor(storage0[n], dtype=forcing.like.dtype) for n in model.store_names]
-        storage0 = torch.stack([v.to(forcing.like).expand(forcing.batch) for v in each], dim=-1)
-    return _leaf(storage0.to(forcing.like).expand(*forcing.batch, len(model.store_names)))
+    if not isinstance(storage0, Tensor) and (missing := [n for n in model.store_names if n not in storage0]):
+        raise ConfigError(f"The start has no storage of {', '.join(missing)}.")
+    return _leaf(initial_storage(model, forcing, storage0))

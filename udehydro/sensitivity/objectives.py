@@ -20,8 +20,7 @@ def volume(name: str, start: str, end: str) -> Objective:
 
     def objective(simulation: Simulation) -> Tensor:
         part = simulation.forcing.between(start, end)
-        days = simulation.forcing.days[part].reshape(-1, *(1,) * len(simulation.forcing.batch))
-        return (_series(simulation, name)[part] * days).sum(0)
+        return _sum(simulation, _series(simulation, name)[part], part)
 
     return objective
 
@@ -45,8 +44,7 @@ def low_flow_days(threshold: float, width: float, start: str, end: str) -> Objec
 
     def objective(simulation: Simulation) -> Tensor:
         part = simulation.forcing.between(start, end)
-        days = simulation.forcing.days[part].reshape(-1, *(1,) * len(simulation.forcing.batch))
-        return (torch.sigmoid((threshold - simulation.discharge[part]) / width) * days).sum(0)
+        return _sum(simulation, torch.sigmoid((threshold - simulation.discharge[part]) / width), part)
 
     return objective
 
@@ -74,6 +72,11 @@ def score(metric: Callable[[Tensor, Tensor], Tensor], observed: Tensor, start: s
         return metric(flow, seen.expand(flow.shape))
 
     return objective
+
+
+def _sum(simulation: Simulation, rate: Tensor, part: slice) -> Tensor:
+    """Of a rate per day over some intervals, each by its length."""
+    return (rate * simulation.forcing.days[part].reshape(-1, *(1,) * (rate.ndim - 1))).sum(0)
 
 
 def _series(simulation: Simulation, name: str) -> Tensor:

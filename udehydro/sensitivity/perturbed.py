@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from udehydro.balance import Balance
 from udehydro.forcing import Forcing
+from udehydro.simulation import rate_unit
 from udehydro.structure import Law, reads
 
 PREFIX = "added_to_"
@@ -22,16 +23,11 @@ def perturbed(model: Balance, forcing: Forcing) -> tuple[Balance, Forcing]:
     s = model.structure
     fluxes = tuple(replace(f, law=_added(f.law, PREFIX + f.name)) for f in s.fluxes)
     names = [PREFIX + f.name for f in s.fluxes]
-    units = {PREFIX + f.name: _rate_unit(s.stores, f) for f in s.fluxes}
+    units = {PREFIX + f.name: rate_unit(s, [f.name]) for f in s.fluxes}
     made = Balance(replace(s, fluxes=fluxes, forcings={**s.forcings, **units}))
     zeros = torch.zeros_like(forcing.like)
     values = {**forcing.values, **dict.fromkeys(names, zeros)}
     return made, replace(forcing, values=values, units={**forcing.units, **units})
-
-
-def _rate_unit(stores, flux) -> str:
-    unit = stores.get(flux.source, stores.get(flux.sink, "mm"))
-    return "mm/d" if unit == "mm" else f"{unit}/d"
 
 
 def _added(law: Law, name: str) -> Law:

@@ -76,6 +76,11 @@ class LeastSquares:
         parts = {n: torch.cat([v, other.parts[n]]) for n, v in self.parts.items()}
         return replace(self, values=values, parts=parts, **own)
 
+    def best_by(self, owner: Tensor, count: int) -> LeastSquares:
+        """Of ``count`` owners the member of lowest chi2 each, ``owner`` (M,) saying whose the members are."""
+        own = [(owner == i).nonzero()[:, 0] for i in range(count)]
+        return self.take(torch.stack([members[self.chi2[members].argmin()] for members in own]))
+
     def covariance(self, member: int = 0) -> tuple[tuple[str, ...], Tensor]:
         """Names of the free values of a member, and their covariance for residuals of unit variance.
 
@@ -128,6 +133,7 @@ def least_squares(
         For names or shapes that do not fit.
     """
     observed = (observed,) if isinstance(observed, Observed) else observed
+    free = (free,) if isinstance(free, str) else free
     if isinstance(observed, Tensor) or not all(isinstance(o, Observed) for o in observed):
         raise ConfigError("observed is one or several Observed(name, values, Gaussian(sigma)).")
     task = _Task(model, forcing, observed, start, free, score, solver or Automatic(), ranges or {})
@@ -146,7 +152,7 @@ class _Task:
         self.model, self.forcing, self.solver = model, forcing, solver
         self.members, self.like = forcing.batch[0], forcing.like
         known = (*model.parameter_names, *model.store_names)
-        for name in (*start, *([free] if isinstance(free, str) else free)):
+        for name in (*start, *free):
             if name not in known:
                 raise ConfigError(f"No parameter or store is called '{name}'.{suggest(name, known)}")
         missing = [n for n in known if n not in start]
@@ -155,8 +161,6 @@ class _Task:
             raise ConfigError(f"The start has no initial storage of {', '.join(absent)}.")
         values = {n: start.get(n, declared[n].default if n in declared else None) for n in known}
         self.values = {n: self._column(n, v) for n, v in values.items()}
-        if isinstance(free, str):
-            free = (free,)
         self.free = tuple(n for n in known if n in free)
         if not self.free:
             raise ConfigError("Nothing is free to be fitted: name parameters, or stores for their initial storage.")
