@@ -16,6 +16,7 @@ from torch import Tensor
 from udehydro.balance import Balance
 from udehydro.discovery.search import Task, misfit
 from udehydro.errors import ConfigError
+from udehydro.sensitivity.information import Spectrum
 from udehydro.simulate import simulate
 from udehydro.simulation import Simulation
 from udehydro.structure import suggest
@@ -279,34 +280,6 @@ def _crossing(grid: Tensor, ratio: Tensor, lowest: int, step: int, threshold: fl
     return float(grid[i]) if wall else step * math.inf
 
 
-@dataclass(frozen=True)
-class Spectrum:
-    """Eigenvalues of the Fisher information of P free values, each measured by its own size.
-
-    Attributes
-    ----------
-    names : of the values; ``scale`` (P,) their sizes.
-    eigenvalues : (P,), largest first; ``vectors`` (P, P): column i belongs to eigenvalue i.
-    sd : (P,) standard deviation of a relative change of the values along each vector: beyond one, data say nothing.
-    """
-
-    names: tuple[str, ...]
-    scale: Tensor
-    eigenvalues: Tensor
-    vectors: Tensor = field(repr=False)
-    sd: Tensor
-
-    def sloppy(self, limit: float = 1.0) -> list[int]:
-        """Directions known to no better than ``limit``."""
-        return (self.sd > limit).nonzero()[:, 0].tolist()
-
-    def direction(self, index: int, most: int = 4) -> str:
-        """A direction in words, its largest shares first: ``+0.71 k -0.70 f``."""
-        vector = self.vectors[:, index]
-        order = vector.abs().argsort(descending=True)[:most].tolist()
-        return " ".join(f"{float(vector[i]):+.2f} {self.names[i]}" for i in order if abs(float(vector[i])) >= 0.05)
-
-
 def fisher_spectrum(
     fit: LeastSquares, member: int | None = None, scale: Mapping[str, float] | None = None, trusted: bool = False
 ) -> Spectrum:
@@ -321,7 +294,4 @@ def fisher_spectrum(
     scale = scale or {}
     size = torch.tensor([scale.get(n, abs(values[n]) or 1.0) for n in free], dtype=torch.float64)
     normal = fit.normal[member][index][:, index].double().cpu()
-    eigenvalues, vectors = torch.linalg.eigh(size[:, None] * normal * size)
-    eigenvalues, vectors = eigenvalues.flip(0).clamp_min(0.0), vectors.flip(1)
-    sd = (_variance(fit, member, trusted) / eigenvalues).sqrt()
-    return Spectrum(tuple(free), size, eigenvalues, vectors, sd)
+    return Spectrum.of(free, normal, size, _variance(fit, member, trusted))
