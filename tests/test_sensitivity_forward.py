@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,10 @@ from udehydro import Balance, ConfigError, FormulaLaw, Range, simulate
 from udehydro.discovery import Spectrum as of_discovery
 from udehydro.discovery import fisher_spectrum
 from udehydro.models import linear
-from udehydro.sensitivity import adjoint
+from udehydro.plot import png
+from udehydro.plot import sensitivity as figures
+from udehydro.plot.sensitivity import _calendar, _day, _edges, _elasticities
+from udehydro.sensitivity import adjoint, flood_peak, volume
 from udehydro.sensitivity.forward import _series, forward
 from udehydro.sensitivity.information import Information, Spectrum, fisher, fisher_windows
 from udehydro.solvers import BACKWARD_EULER, AllAtOnce, Torchdiffeq
@@ -388,3 +392,93 @@ def test_ranges_of_ones_own():
     got = forward(model, RECORD, ["f", "soil"], theta=theta, storage0=start,
                   ranges={"f": Range(0.01, 0.09, "1/mm"), "soil": Range(0.0, 400.0, "mm")})  # fmt: skip
     assert torch.allclose(got.spans, torch.tensor([0.08, 400.0]).expand(2, 2))
+
+
+def texts(fig) -> str:
+    return " ".join(t.get_text() for t in fig.findobj(matplotlib.text.Text))
+
+
+def adjoints(record=RECORD) -> dict:
+    model, theta, start = posed("exphydro_mended", record)
+    first, last = (str(record.time[i])[:10] for i in (20, -1))
+    objectives = {"peak": flood_peak(first, last), "volume": volume("discharge", first, last)}
+    return {n: adjoint(model, record, o, theta=theta, storage0=start, solver=SOLVER) for n, o in objectives.items()}
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2])
+def test_every_figure_draws_with_units(batch):
+    """Without a batch, with basins, with members."""
+    alone = replace(RECORD, values={n: v[:, 0] for n, v in RECORD.values.items()}, basins=())
+    record = (alone, RECORD, RECORD.with_members(2))[batch]
+    got, back = found("exphydro_mended", record), adjoints(record)
+    element = (0, 1, 3)[batch]
+    spectrum = got.information(0.1).spectrum()
+    one = spectrum[((), (1,), (1, 1))[batch]] if batch else spectrum
+    window = str(RECORD.time[30])[:10], str(RECORD.time[90])[:10]
+    drawn = {
+        "soil = ": figures.sensitivities(got, window=window, element=element),
+        "10 % of its range": figures.sensitivities(got, "soil", by="range", element=element),
+        "information content": figures.identifiability(got.windows(0.1, 30, 10), element=element),
+        "information [%]": figures.identifiability(got.windows(0.1, 30), "share", element=element),
+        "along the direction [%]": figures.spectrum(one),
+        "[mm per mm]": figures.lambda_map(back["volume"], unit="mm", element=element),
+        "day of the year": figures.lambda_map(back["volume"], "soil", element=element),
+        "[% of the objective per % of the parameter]": figures.tornado(back, element=element),
+        "smax": figures.tornado(back["volume"]),
+        "+1 degC": figures.elasticity_through_year(back["volume"], element=element),
+        "change [%] for": figures.elasticity_through_year(back["volume"], by="day", element=element),
+        "mm/d\nper mm/d": figures.flood_attribution(back["peak"], element=element),
+    }
+    for said, fig in drawn.items():
+        assert said in texts(fig), said
+
+
+def test_figures_of_what_is_not_determined_or_not_felt():
+    """Rendered as well: of what is infinite or NaN, no warning and no empty axis."""
+    assert png(figures.spectrum(product().information(0.05).spectrum()[0]), dpi=40)
+    warm = replace(RECORD, values={**RECORD.values, "temp": RECORD.values["temp"] + 40.0})
+    got = found("exphydro_mended", warm, ("ddf", "f"))
+    assert png(figures.identifiability(got.windows(0.1, 30), "share"), dpi=40)
+    assert png(figures.sensitivities(found("exphydro_mended", warm, ("ddf",))), dpi=40)
+
+
+@pytest.mark.parametrize("kind", ["lambda_map", "tornado", "elasticity_through_year", "flood_attribution"])
+def test_figures_of_an_adjoint_are_rendered(kind):
+    assert png(getattr(figures, kind)(adjoints()["peak"]), dpi=40).startswith(b"\x89PNG")
+
+
+def test_figures_refuse_what_they_cannot_draw(bucket):
+    back = adjoints()
+    with pytest.raises(ConfigError, match="'content' or 'share'"):
+        figures.identifiability(bucket.windows(0.1, 30), "sd")
+    with pytest.raises(ConfigError, match="pick one"):
+        figures.spectrum(bucket.information(0.1).spectrum())
+    with pytest.raises(ConfigError, match="Did you mean 'soil'"):
+        figures.lambda_map(back["volume"], "soi")
+    with pytest.raises(ConfigError, match="no lambda"):
+        figures.lambda_map(replace(back["volume"], storage={}))
+    with pytest.raises(ConfigError, match="'month' or 'day'"):
+        figures.elasticity_through_year(back["volume"], by="year")
+    with pytest.raises(ConfigError, match="no peak"):
+        figures.flood_attribution(back["volume"])
+    with pytest.raises(ConfigError, match="reads no 'rain'"):
+        figures.flood_attribution(back["peak"], rain="rain")
+
+
+def test_numbers_of_figures(bucket):
+    windows = bucket.windows(0.1, 40, 20)
+    edges = _edges(windows.edges)
+    assert len(edges) == 6 and edges[0] == RECORD.time_edge[0] and edges[-1] == RECORD.time_edge[-1]
+    assert edges[1] == RECORD.time_edge[30]  # windows of 40 begin on days 0 and 20: their middles are days 20 and 40
+    time = np.arange("2000-12-30", "2001-01-03", dtype="datetime64[D]")
+    assert _day(time).tolist() == [364, 365, 0, 1]
+    years, table = _calendar(time, np.arange(4.0))
+    assert years.tolist() == [2000, 2001] and table[0, 364:].tolist() == [0.0, 1.0] and table[1, :2].tolist() == [2, 3]
+    assert np.isnan(table[1, 2:]).all()
+    model, theta, start = posed("exphydro_mended")
+    theta["f"] = theta["f"].expand(120, 2)
+    objective = volume("discharge", str(RECORD.time[0])[:10], str(RECORD.time[-1])[:10])
+    varying = adjoint(model, RECORD, objective, theta=theta, storage0=start, solver=SOLVER)
+    theta["f"] = theta["f"][0]
+    constant = adjoint(model, RECORD, objective, theta=theta, storage0=start, solver=SOLVER)
+    assert _elasticities(varying, 1)["f"] == pytest.approx(_elasticities(constant, 1)["f"], rel=1e-9)
