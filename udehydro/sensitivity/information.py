@@ -149,10 +149,11 @@ class Information:
         """What the series adds to knowing the range, by value (*batch, P): 0 nothing, 1 all.
 
         One minus the standard deviation with the series as a share of that without it, span / sqrt(12) (uniform over
-        the range, taken for a Gaussian). Defined where the matrix is singular too; NaN of a value without a range.
+        the range, taken for a Gaussian). Defined where the matrix is singular too; NaN of a value without a range,
+        which is taken for known.
         """
         known = ~self.spans.isnan()
-        prior = torch.where(known, self.spans, 0.0) / 12.0**0.5  # what has no range is held
+        prior = torch.where(known, self.spans, 0.0) / 12.0**0.5
         one = torch.eye(len(self.names), dtype=self.matrix.dtype, device=self.matrix.device)
         posterior = torch.linalg.inv(one + prior[..., :, None] * self.matrix * prior[..., None, :])
         return torch.where(known, 1.0 - posterior.diagonal(dim1=-2, dim2=-1).clamp(0.0, 1.0).sqrt(), torch.nan)
