@@ -29,6 +29,7 @@ from udehydro import (
     simulate,
 )
 from udehydro.models import exphydro, linear
+from udehydro.sensitivity import differences
 from udehydro.simulate import pose
 from udehydro.solvers import (
     BACKWARD_EULER,
@@ -136,20 +137,22 @@ class TestGeneratedBalances:
         model = generated.balance(stores, stores)
         given, solver = generated.inputs(model, (2,), seed=stores), AllAtOnce(tableau, tolerance=TIGHT)
         _, gradients = solved(model, given, solver)
-        for _ in range(3):
-            direction = [torch.randn_like(v) * v.abs().clamp_min(0.1) for v in given.leaves(model)]
-            slope = sum((g * d).sum() for g, d in zip(gradients, direction, strict=True)).item()
-            errors = []
-            for step in (1e-3, 1e-4, 1e-5):
-                ends = []
-                for sign in (1.0, -1.0):
-                    leaves = [v + sign * step * d for v, d in zip(given.leaves(model), direction, strict=True)]
-                    own = given.moved(model, leaves)
-                    run = simulate(model, own.record, theta=own.theta, storage0=own.storage0, solver=solver)
-                    ends.append(score(run).item())
-                errors.append(abs((ends[0] - ends[1]) / (2 * step) - slope))
-            scale = sum((g * d).norm() ** 2 for g, d in zip(gradients, direction, strict=True)).sqrt().item()
-            assert min(errors) <= 1e-6 * scale
+        leaves = given.leaves(model)
+        directions = [[torch.randn_like(v) * v.abs().clamp_min(0.1) for v in leaves] for _ in range(3)]
+
+        def value(points):
+            found = []
+            for point in points:
+                moved = [v + sum(p * d for p, d in zip(point, own, strict=True))
+                         for v, *own in zip(leaves, *directions, strict=True)]  # fmt: skip
+                own = given.moved(model, moved)
+                run = simulate(model, own.record, theta=own.theta, storage0=own.storage0, solver=solver)
+                found.append(score(run))
+            return torch.stack(found)
+
+        slopes = torch.stack([sum((g * d).sum() for g, d in zip(gradients, own, strict=True)) for own in directions])
+        found = differences(value, torch.zeros(3), steps=(1e-3, 1e-4, 1e-5)).against(slopes)
+        assert found.error <= 1e-6 and found.excluded == 0
 
 
 class TestChain:

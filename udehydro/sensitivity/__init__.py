@@ -1,6 +1,7 @@
 """Sensitivity analysis: what a result depends on, by the exact adjoint of the run."""
 
 from udehydro.sensitivity.adjoint import Adjoint, adjoint
+from udehydro.sensitivity.checks import Agreement, Differences, Taylor, differences, dot_product_test, taylor_test
 from udehydro.sensitivity.objectives import (
     flood_peak,
     low_flow_days,
@@ -9,14 +10,22 @@ from udehydro.sensitivity.objectives import (
     volume,
 )
 from udehydro.sensitivity.perturbed import perturbed
+from udehydro.sensitivity.verify import verify
 
 __all__ = [
     "Adjoint",
+    "Agreement",
+    "Differences",
+    "Taylor",
     "adjoint",
+    "differences",
+    "dot_product_test",
     "flood_peak",
     "low_flow_days",
     "perturbed",
     "score",
     "storage_at",
+    "taylor_test",
+    "verify",
     "volume",
 ]
