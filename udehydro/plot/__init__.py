@@ -2,6 +2,15 @@
 
 from udehydro.plot.formulas import candidates, laws_along_runs, profiles
 from udehydro.plot.laws import learned_flux
+from udehydro.plot.sensitivity import (
+    elasticity_through_year,
+    flood_attribution,
+    identifiability,
+    lambda_map,
+    sensitivities,
+    spectrum,
+    tornado,
+)
 from udehydro.plot.series import flow_duration, hydrograph, storages
 from udehydro.plot.style import png
 from udehydro.plot.training import training_curve
@@ -10,13 +19,20 @@ from udehydro.plot.waterfall import waterfall
 
 __all__ = [
     "candidates",
+    "elasticity_through_year",
+    "flood_attribution",
     "flow_duration",
     "hydrograph",
+    "identifiability",
+    "lambda_map",
     "laws_along_runs",
     "learned_flux",
     "png",
     "profiles",
+    "sensitivities",
+    "spectrum",
     "storages",
+    "tornado",
     "training_curve",
     "water_balance",
     "waterfall",

@@ -2,6 +2,8 @@
 
 from udehydro.sensitivity.adjoint import Adjoint, adjoint
 from udehydro.sensitivity.checks import Agreement, Differences, Taylor, differences, dot_product_test, taylor_test
+from udehydro.sensitivity.forward import Forward, forward
+from udehydro.sensitivity.information import Information, Spectrum, Windows
 from udehydro.sensitivity.objectives import (
     flood_peak,
     low_flow_days,
@@ -16,11 +18,16 @@ __all__ = [
     "Adjoint",
     "Agreement",
     "Differences",
+    "Forward",
+    "Information",
+    "Spectrum",
     "Taylor",
+    "Windows",
     "adjoint",
     "differences",
     "dot_product_test",
     "flood_peak",
+    "forward",
     "low_flow_days",
     "perturbed",
     "score",

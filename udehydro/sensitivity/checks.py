@@ -25,13 +25,14 @@ class Differences:
     central : (K, n, *batch). Where a stencil holds a kink, the one of the next smaller step that holds none: the two
         one-sided differences then disagree by far more than the curvature seen at other steps explains.
     kinked : (K, n, *batch), where smaller steps do not help either.
-    noise : (K, n, *batch), what round-off leaves of a difference.
+    noise : (K, n, *batch), what round-off leaves of a difference; ``granted`` : that of entries from smaller steps.
     values : (*batch) of the function itself.
     """
 
     central: Tensor
     kinked: Tensor
     noise: Tensor
+    granted: Tensor
     values: Tensor
 
     def against(self, gradient: Tensor) -> Agreement:
@@ -41,7 +42,8 @@ class Differences:
                 f"The gradient has shape {tuple(gradient.shape)}, its differences {tuple(self.central.shape[1:])}."
             )
         kept = ~self.kinked
-        gap, size = (((v * kept).square().sum(1)).sqrt() for v in (self.central - gradient, gradient.expand_as(kept)))
+        apart = ((self.central - gradient).abs() - self.granted).clamp_min(0.0)
+        gap, size = (((v * kept).square().sum(1)).sqrt() for v in (apart, gradient.expand_as(kept)))
         # what differences cannot tell from zero agrees with zero
         lost = (self.noise * kept).square().sum(1).sqrt()
         error = torch.where(torch.maximum(gap, size) <= lost, 0.0, gap / size)
@@ -59,6 +61,7 @@ class Agreement:
     Attributes
     ----------
     error : relative, in norm over the entries without a kink, best over the steps (*batch); infinite where none is.
+        Entries that a kink sent to a smaller step are granted the round-off of that.
     excluded : entries left out at that step because of a kink (*batch), of ``size``.
     unseen : where the whole gradient is too small for differences to see (*batch).
     """
@@ -121,14 +124,15 @@ def _kinked(jump: Tensor, h: Tensor, noise: Tensor) -> Tensor:
     return within | ((count > 0) & (10.0 * noise >= seen))
 
 
-def _smaller(central: Tensor, kinked: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _smaller(central: Tensor, kinked: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Take the place of differences over a kink by those of the next step: a best step must not hide an entry."""
-    central, kinked, noise = central.clone(), kinked.clone(), noise.expand_as(central).clone()
+    central, noise = central.clone(), noise.expand_as(central).clone()
+    moved, left = kinked, kinked.clone()
     for i in range(len(central) - 2, -1, -1):
         for value in (central, noise):
             value[i] = torch.where(kinked[i], value[i + 1], value[i])
-        kinked[i] &= kinked[i + 1]
-    return central, kinked, noise
+        left[i] &= left[i + 1]
+    return central, left, noise, torch.where(moved, noise, 0.0)
 
 
 @dataclass(frozen=True)
