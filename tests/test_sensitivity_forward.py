@@ -9,12 +9,13 @@ import torch
 from tables import CASES, weather
 
 from udehydro import Balance, ConfigError, FormulaLaw, Range, simulate
+from udehydro import plot as figures
 from udehydro.discovery import Spectrum as of_discovery
 from udehydro.discovery import fisher_spectrum
 from udehydro.models import linear
 from udehydro.plot import png
-from udehydro.plot import sensitivity as figures
-from udehydro.plot.sensitivity import _calendar, _day, _edges, _elasticities
+from udehydro.plot.adjoint import _calendar, _day, _elasticities
+from udehydro.plot.information import _edges
 from udehydro.sensitivity import adjoint, flood_peak, volume
 from udehydro.sensitivity.forward import _series, forward
 from udehydro.sensitivity.information import Information, Spectrum, fisher, fisher_windows

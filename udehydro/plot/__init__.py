@@ -1,16 +1,10 @@
 """Figures a hydrologist would show: each function returns a matplotlib Figure and changes no global setting."""
 
+from udehydro.plot.adjoint import elasticity_through_year, lambda_map, tornado
+from udehydro.plot.flood import flood_attribution
 from udehydro.plot.formulas import candidates, laws_along_runs, profiles
+from udehydro.plot.information import identifiability, sensitivities, spectrum
 from udehydro.plot.laws import learned_flux
-from udehydro.plot.sensitivity import (
-    elasticity_through_year,
-    flood_attribution,
-    identifiability,
-    lambda_map,
-    sensitivities,
-    spectrum,
-    tornado,
-)
 from udehydro.plot.series import flow_duration, hydrograph, storages
 from udehydro.plot.style import png
 from udehydro.plot.training import training_curve

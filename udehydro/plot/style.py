@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,6 +17,9 @@ from udehydro.structure import Structure
 OBSERVED = "#000000"
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 RAIN = "#56B4E9"
+RISE, FALL = LINES[0], LINES[1]
+SIGNED, COUNTED = "RdBu", "YlGnBu"
+"""Colour maps of values of both signs, blue for a rise, and of values above zero."""
 PERIODS = {"train": "#0072B2", "valid": "#E69F00", "test": "#009E73"}
 MEANINGS = {
     "prcp": "precipitation",
@@ -82,6 +85,24 @@ def place(simulation: Simulation, element: int) -> str:
     """Name of the basin, or member, of a batch element; empty where it has no name."""
     names = simulation.forcing.basins or simulation.forcing.members
     return names[element % len(names)] if names else ""
+
+
+def named(text: str, simulation: Simulation, element: int) -> str:
+    """A title with the basin, or member, it is of."""
+    name = place(simulation, element)
+    return f"{text} ({name})" if name else text
+
+
+def titled(axes: Axes, text: str, simulation: Simulation, element: int) -> None:
+    axes.set_title(named(text, simulation, element), fontsize="medium", loc="left")
+
+
+def rows(axes: Axes, names: Sequence[str]) -> None:
+    """A heat map's rows by name, the first on top, without a frame."""
+    axes.set_yticks(np.arange(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[:].set_visible(False)
 
 
 def shade(axes: Axes, periods: Mapping[str, tuple[str, str]]) -> None:
