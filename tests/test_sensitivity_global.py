@@ -1,4 +1,4 @@
-"""Global sensitivity against closed forms (Ishigami, linear), its own definitions, and one basin or sample at a time."""
+"""Global sensitivity against closed forms (Ishigami, linear), its definitions, and one basin or sample at a time."""
 
 import itertools
 import math
@@ -114,7 +114,7 @@ def linear(x):
 
 
 def test_linear_function():
-    """Shares are those of (slope x width)^2, locally and globally; nu is exact, and the bound is 12 / pi^2 times that."""
+    """Shares are those of (slope x width)^2, locally and globally; nu is exact, the bound is 12 / pi^2 times that."""
     space = Space(RANGES)
     wide = np.array([SLOPES[n] * (r.high - r.low) for n, r in RANGES.items()])
     share = wide**2 / (wide**2).sum()
@@ -353,6 +353,7 @@ BAD = {
     "one sample": (lambda: delsa(ishigami, CUBE, samples=1), "power of two"),
     "slices": (lambda: pawn(ishigami, CUBE, samples=64, slices=10), "slices"),
     "edges of slices": (lambda: pawn(ishigami, CUBE, slices=6), "slices"),
+    "levels": (lambda: morris(ishigami, CUBE, levels=5), "even"),
     "no factor": (lambda: Space({}), "there is none"),
     "no range": (lambda: Space({"a": (0.0, 1.0)}), "Range"),
     "left out": (lambda: Space.of(MODEL, without=("smxa",)), "smax"),

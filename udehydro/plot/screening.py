@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from udehydro.errors import ConfigError
-from udehydro.plot.style import coloured, figure, tidy
+from udehydro.plot.style import LINES, coloured, figure, tidy
 
 MARKERS = "os^DvpX<>*"
 
@@ -53,7 +53,7 @@ def delsa_curves(found, *, title: str = "") -> Figure:
     axes = tidy(fig.subplots(), "local share of variance", "share of the space below it", title)
     for i, (name, colour) in enumerate(coloured(found["factor"].values)):
         shares = np.sort(found["local"].sel(factor=name).dropna("sample").values)
-        style = "-" if i < 6 else "--"
+        style = "-" if i < len(LINES) else "--"
         axes.plot(shares, (np.arange(len(shares)) + 0.5) / len(shares), color=colour, linestyle=style, label=name)
     axes.set_xlim(0.0, 1.0)
     axes.legend(frameon=False, fontsize="small")
@@ -68,12 +68,13 @@ def dominant(
     ``order`` lists the factors, so that several panels show the same one alike; an empty name is not drawn.
     """
     x, y, names = np.asarray(x), np.asarray(y), np.asarray(names)
-    tidy(axes, xlabel, ylabel, title)
+    tidy(axes, xlabel, ylabel)
     for i, (name, colour) in enumerate(coloured(order)):
         here = names == name
         marker = MARKERS[i % len(MARKERS)]
         axes.plot(x[here], y[here], marker, color=colour, markersize=4.5, label=f"{name} ({int(here.sum())})")
-    axes.legend(frameon=False, fontsize="x-small", loc="best", handletextpad=0.1)
+    above = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "alignment": "left", "title": title or None}
+    axes.legend(frameon=False, fontsize="small", ncols=3, handletextpad=0.1, columnspacing=1.0, **above)
 
 
 def _one(found, measure: str) -> None:

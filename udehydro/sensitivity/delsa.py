@@ -23,7 +23,7 @@ def delsa(
     function: Function, space: Space, *, samples: int = 128, quantiles: Sequence[float] = QUANTILES,
     resamples: int = 200, seed: int = 0, progress: str | None = "runs",
 ):  # fmt: skip
-    """Distributed evaluation of local sensitivity (Rakovec et al. 2014, WRR 50:409, eq. 6 to 8).
+    """Distributed evaluation of local sensitivity (Rakovec et al. 2014, WRR 50:409).
 
     At every point the linearised variance of the result is divided among the factors,
 
@@ -44,9 +44,10 @@ def delsa(
     xarray.Dataset
         ``point`` (sample, factor) in the units of the ranges; ``value`` (sample, *outputs); ``derivative`` by the share
         of a range and ``local``, which is S_j (sample, factor, *outputs), NaN where all derivatives are zero; its
-        ``quantiles`` (quantile, factor, *outputs) and ``mean``; ``nu`` = E[derivative^2], and ``bound`` = nu / (pi^2 V),
-        never below the total Sobol index of a result without jumps (Sobol and Kucherenko 2009), with halves of 95 %
-        intervals; ``failed`` (*outputs): points without a finite result, which are left out.
+        ``quantiles`` (quantile, factor, *outputs) and ``mean``; ``nu`` = E[derivative^2], and ``bound`` = nu / (V pi^2)
+        with the variance V of the result, which the total Sobol index of a result without jumps does not exceed (Sobol
+        and Kucherenko 2009), with halves of 95 % intervals; ``failed`` (*outputs): points without a finite result,
+        which are left out.
     """
     import xarray as xr
 

@@ -96,10 +96,11 @@ class Response:
                 found = self._objectives(self._run(given, count))
                 return torch.where(lost if found.ndim == lost.ndim else lost.unsqueeze(1), torch.nan, found)
             except SolverError as error:
-                if error.failed is None or error.failed.shape != lost.shape or bool((error.failed & lost).any()):
+                failed = error.failed
+                if failed is None or failed.shape != lost.shape or not bool((failed & ~lost).any()):
                     raise
                 # others need not suffer: once more, with harmless values where it failed
-                lost = lost | error.failed
+                lost = lost | failed
                 given = {n: torch.where(lost, self._harmless(n), v) for n, v in given.items()}
 
     def _check(self, values: Mapping[str, Tensor]) -> None:
@@ -199,7 +200,7 @@ def _differentiated(function: Function, space: Space, unit: Tensor) -> tuple[Ten
     columns = torch.where(finite, found, 0.0).reshape(count, -1, *batch).unbind(1)
     passes = [torch.autograd.grad(c.sum(), leaf, retain_graph=c is not columns[-1])[0] for c in columns]
     derivatives = torch.stack(passes, 2).reshape(count, len(space), *found.shape[1:])
-    return found.detach(), torch.where(finite.unsqueeze(1), derivatives, torch.nan)
+    return found.detach(), torch.where(finite.unsqueeze(1).to(unit.device), derivatives, torch.nan)
 
 
 def _rows(function: Function, values: Mapping[str, Tensor], count: int) -> Tensor:

@@ -29,6 +29,8 @@ def morris(
     ``mu_star`` is the mean of absolute effects (Campolongo et al. 2007), ``mu_star_conf`` half its 95 % interval.
     Costs ``trajectories`` x (K + 1) runs. Returns, and treats failed runs, as :func:`sobol`; by trajectory.
     """
+    if levels < 2 or levels % 2:
+        raise ConfigError(f"Morris needs an even number of levels, not {levels}.")
     problem = _problem(space)
     unit = _salib("sample.morris").sample(problem, trajectories, num_levels=levels, seed=seed)
 
