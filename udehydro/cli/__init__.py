@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import typer
 
-from udehydro.cli import data, demo, evaluate, fit, simulate
+from udehydro.cli import data, demo, evaluate, fit, sensitivity, simulate
 from udehydro.cli.hints import in_flags
 from udehydro.errors import SolverError, UdehydroError
 
@@ -57,6 +57,7 @@ app.command("fit", short_help="Calibrate a model, train networks for its fluxes.
 app.command("discover", short_help="fit, and write what its networks learn as formulas.")(fit.command)
 app.command("simulate", short_help="Run a model over data.")(simulate.command)
 app.command("evaluate", short_help="Score the models of a run on any period.")(evaluate.command)
+app.add_typer(sensitivity.app, name="sensitivity")
 app.add_typer(data.app, name="data")
 app.command("demo", short_help="A few minutes on the Fulda, Germany.")(demo.command)
 
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.showwarning = _warn
     try:
-        app(args=arguments, prog_name="udehydro")
+        app(args=arguments, prog_name="udehydro", obj=arguments)  # reports say how they were asked for
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -6,10 +6,23 @@ from collections.abc import Sequence
 
 import typer
 
+from udehydro.config import STRUCTURES
 from udehydro.errors import ConfigError
 from udehydro.experiment.source import Source
 from udehydro.settings import names
 
+MODEL = typer.Option(
+    ..., "--model", metavar="FOLDER|NAME", help=f"Folder of a saved model, or one of: {', '.join(STRUCTURES)}."
+)
+PARAMETERS = typer.Option(
+    None,
+    "--parameters",
+    metavar="JSON",
+    help='Values for a model given by NAME, e.g. {"smax": 350.0}; defaults else.',
+)
+MODELLED = typer.Option(
+    ..., "--data", metavar="FILE_OR_FOLDER", help="As for fit; discharge is needed only to be compared with."
+)
 DATA = typer.Option(
     None, "--data", metavar="FILE_OR_FOLDER",
     help="CSV, Parquet, NetCDF or Zarr file; folder with <id>.csv files; CAMELS-US; Caravan; or demo:fulda.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,18 +32,11 @@ MOST_BASINS = 6
 
 
 def command(
-    model: str = typer.Option(
-        ..., "--model", metavar="FOLDER|NAME", help=f"Folder of a saved model, or one of: {', '.join(STRUCTURES)}."
-    ),
-    data: str = typer.Option(..., "--data", metavar="FILE_OR_FOLDER", help="As for fit; discharge is not needed."),
+    model: str = o.MODEL,
+    data: str = o.MODELLED,
     out: str = typer.Option(..., "--out", metavar="DIR", help="Folder for simulation.nc, summary.json and figures."),
     basin: str = o.BASIN,
-    parameters: Path = typer.Option(
-        None,
-        "--parameters",
-        metavar="JSON",
-        help='Values for a model given by NAME, e.g. {"smax": 350.0}; defaults else.',
-    ),
+    parameters: Path = o.PARAMETERS,
     period: str = typer.Option(
         None, "--period", metavar="A/B", help="Dates to score and to draw. The run always starts with the record."
     ),
@@ -62,16 +56,13 @@ def command(
     udehydro simulate --model out/demo/models/hybrid/fulda --data demo:fulda --out out/again
     udehydro simulate --model exphydro --parameters p.json --data mybasin.csv --out out/run
     """
-    target = _new_folder(Path(out), overwrite)
+    target = new_folder(Path(out), overwrite, FILES)
     chosen = load_model(model, parameters)
     shown = Period.parse(period, "--period") if period else None
     source = o.source(data, basin, area, lat, column, unit, dayfirst, fill_gaps)
     dataset, forcing = read_forcing(source, chosen, device or "cpu")
     require_cover(forcing, shown)
-    simulation = run_saved(chosen, forcing, Automatic())
-    trained, used = chosen.about.get("scheme"), simulation.report.scheme
-    if trained not in (None, used):
-        typer.echo(f"Warning: the model was trained with {trained} and is run with {used} here.", err=True)
+    simulation = run_chosen(chosen, forcing)
     observed = observations(dataset, forcing, warmup_days)
     _write(target, simulation, observed, shown)
     rows = _summary(simulation, observed, shown)
@@ -130,8 +121,18 @@ def require_cover(forcing: Forcing, period: Period | None) -> None:
         raise ConfigError(f"--period ({period}) reaches beyond the record, which runs from {first} to {last}.")
 
 
-def _new_folder(out: Path, overwrite: bool) -> Path:
-    present = [n for n in FILES if (out / n).exists()]
+def run_chosen(chosen: saved.Saved, forcing: Forcing) -> Simulation:
+    """The run of a model, with a warning where it was trained with another scheme."""
+    simulation = run_saved(chosen, forcing, Automatic())
+    trained, used = chosen.about.get("scheme"), simulation.report.scheme
+    if trained not in (None, used):
+        typer.echo(f"Warning: the model was trained with {trained} and is run with {used} here.", err=True)
+    return simulation
+
+
+def new_folder(out: Path, overwrite: bool, files: Sequence[str]) -> Path:
+    """The folder to write to; ConfigError where it holds some of the files, which may not be replaced."""
+    present = [n for n in files if (out / n).exists()]
     if present and not overwrite:
         raise ConfigError(f"{out}: holds {', '.join(present)} already. Add --overwrite, or choose another --out.")
     return out

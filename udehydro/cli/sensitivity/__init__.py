@@ -1,0 +1,17 @@
+"""``udehydro sensitivity``: what results of a model depend on."""
+
+from __future__ import annotations
+
+import typer
+
+from udehydro.cli.sensitivity import adjoint
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What results of a model depend on.")
+
+
+@app.callback()
+def _sensitivity() -> None:
+    """What results of a model depend on: one number, what a record tells, or all values that parameters may have."""
+
+
+app.command("adjoint", short_help="What one number depends on: a flood peak, a volume, a score.")(adjoint.command)
