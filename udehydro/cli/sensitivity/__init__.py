@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from udehydro.cli.sensitivity import adjoint
+from udehydro.cli.sensitivity import adjoint, forward
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What results of a model depend on.")
 
@@ -15,3 +15,4 @@ def _sensitivity() -> None:
 
 
 app.command("adjoint", short_help="What one number depends on: a flood peak, a volume, a score.")(adjoint.command)
+app.command("forward", short_help="What a record of discharge tells of parameters, and when.")(forward.command)
