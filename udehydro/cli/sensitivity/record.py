@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 import xarray as xr
 
 from udehydro.cli.sensitivity.case import Case
@@ -57,7 +56,7 @@ class Error:
 
 @dataclass(frozen=True)
 class Told:
-    """Sensitivities of discharge and their information, of the period and of its windows; ``gaps``: whether they are left out."""
+    """Sensitivities of discharge, their information, that of windows, and whether gaps of the record are left out."""
 
     case: Case
     error: Error
@@ -124,31 +123,16 @@ class Told:
 
     def to_xarray(self) -> xr.Dataset:
         """Sensitivities over time, and the information of the period and its windows."""
-        i, edges = self.information, self.windows.edges.astype("datetime64[ns]")
-        square, line, by_window = (
-            ("parameter", "other", "basin"),
-            ("parameter", "basin"),
-            ("window", "basin", "parameter"),
-        )
-        data = {
-            "fisher": ((*square, "basin"), _last_first(i.matrix, 2)),
-            "covariance": ((*square, "basin"), _last_first(i.covariance(), 2)),
-            "sd": ((*line, "basin"), _last_first(i.sd(), 1)),
-            "relative_sd": ((*line, "basin"), _last_first(i.relative_sd(), 1)),
-            "content": ((*line, "basin"), _last_first(i.content(), 1), {"units": "1"}),
-            "collinearity": (("basin",), numbers(i.collinearity()), {"units": "1"}),
-            "window_content": (by_window, numbers(self.windows.each.content()), {"units": "1"}),
-            "window_share": (by_window, numbers(self.windows.share), {"units": "1"}),
-        }
-        coords = {
-            "other": list(self.names),
-            "window_start": ("window", edges[:, 0]),
-            "window_end": ("window", edges[:, 1]),
-        }
+        i, w, edges = self.information, self.windows, self.windows.edges.astype("datetime64[ns]")
+        line, by_window = ("parameter", "basin"), ("window", "basin", "parameter")
+        matrices = {"fisher": i.matrix, "covariance": i.covariance()}
+        vectors = {"sd": i.sd(), "relative_sd": i.relative_sd(), "content": i.content()}
+        windows = {"window_content": w.each.content(), "window_share": w.share}
+        data = {n: (("basin", "parameter", "other"), numbers(v)) for n, v in matrices.items()}
+        data |= {n: (line, numbers(v.T)) for n, v in vectors.items()}
+        data |= {n: (by_window, numbers(v)) for n, v in windows.items()}
+        data["collinearity"] = ("basin", numbers(i.collinearity()))
+        coords = {"other": list(self.names)}
+        coords |= {"window_start": ("window", edges[:, 0]), "window_end": ("window", edges[:, 1])}
         found = self.found.to_xarray().assign_coords(coords).assign(data)
         return found.assign_attrs(error_of_discharge=str(self.error))
-
-
-def _last_first(values: torch.Tensor, count: int) -> np.ndarray:
-    """The last axes in front."""
-    return numbers(values.movedim(tuple(range(-count, 0)), tuple(range(count))))
