@@ -32,7 +32,7 @@ class Setting:
         return f"{self.past} d, {self.storage}, {self.rain}, {self.flow}"
 
 
-GRID = [Setting(*s) for s in product((5, 10, 30), (0.1, 0.3, 1.0), (0.2, 0.4), (0.15, 0.3))]
+GRID = [Setting(*s) for s in product((1, 3, 10, 30), (0.1, 0.3, 1.0, 3.0), (0.2, 0.4), (0.15, 0.3))]
 
 
 @dataclass(frozen=True)
