@@ -18,6 +18,7 @@ OPEN = 0.5
 NOTHING = 0.05
 """Content below which it is said to tell nothing."""
 SHOWN = 60
+LISTED = 6
 
 
 def headline(told: Told) -> str:
@@ -25,7 +26,10 @@ def headline(told: Told) -> str:
     case = told.case
     first, more = case.basins[0], len(case.basins) - 1
     text = f"{first}: with errors of {told.error}, discharge from {case.period.start} to {case.period.end} would tell "
-    text += f"{', '.join(_known(told, n, p) for n, p in told.parameters(0).items())}. {_confused(told, 0)}"
+    rows = told.parameters(0)
+    order = sorted(rows, key=lambda n: -np.nan_to_num(rows[n]["content"], nan=-1.0))
+    others = f" and {len(order) - LISTED} others less" if len(order) > LISTED else ""
+    text += f"{', '.join(_known(told, n, rows[n]) for n in order[:LISTED])}{others}. {_confused(told, 0)}"
     return text + (f" {more} more basin(s) below." if more else "")
 
 
@@ -59,7 +63,7 @@ def _confused(told: Told, i: int) -> str:
         return ""
     pair, index = pairs[0]["names"], pairs[0]["index"]
     text = f"Hardest to tell apart are {pair[0]} and {pair[1]} (collinearity index {number(index, 1)})"
-    return f"{text}: hardly at all." if index > CONFUSED else f"{text}: they can be."
+    return f"{text}; they are hardly told apart." if index > CONFUSED else f"{text}; they can be told apart."
 
 
 def _words(told: Told) -> list[str]:
