@@ -15,13 +15,16 @@ import xarray as xr
 from udehydro import Balance, Forcing, saved, spin_up
 from udehydro.cli import main
 from udehydro.cli.sensitivity import adjoint as adjoint_command
+from udehydro.cli.sensitivity import forward as forward_command
+from udehydro.cli.sensitivity import gradients as gradients_command
 from udehydro.cli.sensitivity.record import Error
 from udehydro.data import planted_truth, read, weather
 from udehydro.errors import ConfigError
 from udehydro.models import exphydro
 from udehydro.plot import png
 from udehydro.plot.ranked import ranked
-from udehydro.sensitivity import Response, Space, adjoint, delsa, flood_peak, forward, score
+from udehydro.sensitivity import Response, Space, Way, adjoint, delsa, flood_peak, forward, score
+from udehydro.sensitivity.naive import OneCall
 from udehydro.training import nse
 
 PERIOD = ("1990-10-01", "1991-04-30")
@@ -177,7 +180,8 @@ def test_a_saved_model_starts_from_its_own_storages(data, tmp_path, monkeypatch)
     assert "start the record earlier" not in html(tmp_path / "out")
 
 
-def test_forward_writes_what_the_function_returns(data, posed, tmp_path, capsys):
+def test_forward_writes_what_the_function_returns(data, posed, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(forward_command, "MOST_BASINS", 1)
     names = ("smax", "f", "ddf", "soil")
     words = flags("forward", data, tmp_path, sigma=0.3, correlation=0.5, names=",".join(names), window_days=30)
     assert call(*words) == 0
@@ -200,7 +204,7 @@ def test_forward_writes_what_the_function_returns(data, posed, tmp_path, capsys)
         np.testing.assert_allclose(ds["fisher"], right.matrix, rtol=1e-5)
         assert ds["window_content"].dims == ("window", "basin", "parameter") and "window_start" in ds.coords
     figures = {p.name for p in (tmp_path / "figures").glob("*.png")}
-    assert figures == {f"{b}_{k}.png" for b in BASINS for k in ("hydrograph", "identifiability", "spectrum")}
+    assert figures == {f"a_{k}.png" for k in ("hydrograph", "identifiability", "spectrum")}
     for said in ("would tell", "Hardest to tell apart", "taken for known", "linearised"):
         assert said in html(tmp_path), said
 
@@ -249,13 +253,32 @@ def test_delsa_writes_what_the_function_returns(data, posed, tmp_path):
 @pytest.mark.parametrize(("method", "samples"), [("sobol", 8), ("morris", 4), ("dgsm", 8), ("pawn", 128)])
 def test_sampling_methods(method, samples, data, tmp_path):
     pytest.importorskip("SALib")
-    words = {"method": method, "objective": "volume", "samples": samples, "basin": "a", "without": "tmin,tmax,qmax"}
+    words = {"method": method, "samples": samples, "basin": "a", "without": "tmin,tmax,qmax"}
+    words |= {"objective": "volume", "period": "1990-04-01/1990-04-30"}  # the run ends with the period
     assert call(*flags("global", data, tmp_path, **words)) == 0
     found = summary(tmp_path)["basins"]["a"]
     assert set(found["factors"]) == {"f", "smax", "ddf"} == set(found["ranking"]) and found["failed"] == 0
     assert (tmp_path / f"figures/a_{method}.png").exists() and "depends most on" in html(tmp_path)
     with xr.open_dataset(tmp_path / "sensitivity.nc", engine="h5netcdf") as ds:
         assert ds.attrs["objective"].startswith("the volume of 'discharge'")
+
+
+def test_gradients_are_compared(data, tmp_path, monkeypatch, capsys):
+    chosen = ("all at once, exact adjoint", "all at once, central differences")
+    ways = {n: w for n, w in gradients_command.usual_ways().items() if n in chosen}
+    ways["lost"] = Way(OneCall(most=1))  # evaluation per interval
+    monkeypatch.setattr(gradients_command, "usual_ways", lambda: ways)
+    words = flags("gradients", data, tmp_path, objective="volume", basin="a", period="1990-02-01/1990-02-28")
+    assert call(*words, "--repeats", 1, "--torchdiffeq") == 0
+    told = summary(tmp_path)
+    # round-off of sums over 59 days; differences with steps of 1e-4 are off by about the square of that
+    assert told["ways"][chosen[0]]["own_error"] < 1e-10 < told["ways"][chosen[1]]["own_error"] < 1e-5
+    assert (tmp_path / "figures/gradients.png").exists()
+    with xr.open_dataset(tmp_path / "sensitivity.nc", engine="h5netcdf") as ds:
+        assert set(chosen) <= set(ds["way"].values.tolist()) and ds["seconds"].dims == ("way",)
+    assert "2 of 2 ways give the gradient of what they compute" in html(tmp_path)
+    assert "lost: failed. SolverError: Given up" in html(tmp_path) and told["ways"]["lost"]["seconds"] is None
+    assert "all at once, exact adjoint" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -318,7 +341,7 @@ def test_data_that_cannot_be_scored_or_are_too_short(data, tmp_path, capsys):
     assert "every interval of the period is taken for measured" in html(tmp_path / "out")
 
 
-@pytest.mark.parametrize("analysis", [(), ("adjoint",), ("forward",), ("global",)])
+@pytest.mark.parametrize("analysis", [(), ("adjoint",), ("forward",), ("global",), ("gradients",)])
 def test_help_shows_how(analysis, capsys):
     assert call("sensitivity", *analysis, "--help") == 0
     text = capsys.readouterr().out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from udehydro.cli.sensitivity import adjoint, forward, screening
+from udehydro.cli.sensitivity import adjoint, forward, gradients, screening
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What results of a model depend on.")
 
@@ -17,3 +17,4 @@ def _sensitivity() -> None:
 app.command("adjoint", short_help="What one number depends on: a flood peak, a volume, a score.")(adjoint.command)
 app.command("forward", short_help="What a record of discharge tells of parameters, and when.")(forward.command)
 app.command("global", short_help="Which parameters matter over all values they may have.")(screening.command)
+app.command("gradients", short_help="Ways to a gradient: error, time, memory.")(gradients.command)
