@@ -277,7 +277,7 @@ def test_gradients_are_compared(data, tmp_path, monkeypatch, capsys):
     with xr.open_dataset(tmp_path / "sensitivity.nc", engine="h5netcdf") as ds:
         assert set(chosen) <= set(ds["way"].values.tolist()) and ds["seconds"].dims == ("way",)
     assert "2 of 2 ways give the gradient of what they compute" in html(tmp_path)
-    assert "lost: failed. SolverError: Given up" in html(tmp_path) and told["ways"]["lost"]["seconds"] is None
+    assert "lost: failed. SolverError" in html(tmp_path) and told["ways"]["lost"]["seconds"] is None
     assert "all at once, exact adjoint" in capsys.readouterr().out
 
 
