@@ -3,8 +3,10 @@
 from udehydro.plot.adjoint import elasticity_through_year, lambda_map, tornado
 from udehydro.plot.flood import flood_attribution
 from udehydro.plot.formulas import candidates, laws_along_runs, profiles
+from udehydro.plot.gradients import gradient_ways
 from udehydro.plot.information import identifiability, sensitivities, spectrum
 from udehydro.plot.laws import learned_flux
+from udehydro.plot.screening import delsa_curves, dominant, morris_plane, sobol_bars
 from udehydro.plot.series import flow_duration, hydrograph, storages
 from udehydro.plot.style import png
 from udehydro.plot.training import training_curve
@@ -13,17 +15,22 @@ from udehydro.plot.waterfall import waterfall
 
 __all__ = [
     "candidates",
+    "delsa_curves",
+    "dominant",
     "elasticity_through_year",
     "flood_attribution",
     "flow_duration",
+    "gradient_ways",
     "hydrograph",
     "identifiability",
     "lambda_map",
     "laws_along_runs",
     "learned_flux",
+    "morris_plane",
     "png",
     "profiles",
     "sensitivities",
+    "sobol_bars",
     "spectrum",
     "storages",
     "tornado",

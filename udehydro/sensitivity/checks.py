@@ -117,7 +117,8 @@ def _kinked(jump: Tensor, h: Tensor, noise: Tensor) -> Tensor:
     within[1:] &= jump[:-1] > 0.3 * jump[1:]
     ratio = jump[:-1] / jump[1:].clamp_min(torch.finfo(jump.dtype).tiny)
     same = (ratio > 0.3) & (ratio < 3.0) & (jump[1:] > noise[1:])
-    within[1:-1] |= same[:-1] & same[1:]
+    for three in (within[:-2], within[1:-1], within[2:]):
+        three |= same[:-1] & same[1:]
     within = within.flip(0).cummax(0).values.flip(0)
     count = within.sum(0, keepdim=True)
     seen = jump.gather(0, (count - 1).clamp_min(0))

@@ -106,24 +106,29 @@ class Torchdiffeq:
         n, flux_count = len(y), len(problem.model.flux_names)
         edges = torch.cat([problem.days.new_zeros(1), problem.days.cumsum(0)])
         state = torch.cat([y, y.new_zeros(flux_count, *y.shape[1:])])
-        path = self._solve(_Record(problem, edges), state, edges, problem, 0)
+        path = self._solve(self.field(problem, edges), state, edges, problem, 0)
         return path[:, :n].movedim(1, -1), path[:, n:].diff(dim=0).movedim(1, -1)
 
-    def _solve(self, field: torch.nn.Module, state: Tensor, times: Tensor, problem: Problem, k: int) -> Tensor:
-        n = len(problem.model.store_names)
-        options: dict = {}
+    def field(self, problem: Problem, edges: Tensor) -> Record:
+        """Right-hand side of a call over all intervals."""
+        return Record(problem, edges)
+
+    def options(self, times: Tensor, stores: int) -> dict:
+        """Options of one call of torchdiffeq, whose state begins with the stores."""
         if self.method in ADAPTIVE:
-            # an error norm per call, of the storages alone: volumes follow from the same stages
-            options["norm"] = lambda v: v[:n].abs().pow(2).mean().sqrt()
-            # land on the edges: a step beyond would be interpolated back, outside the error control
-            # (dopri8: wrong by 1e-6 at a tolerance of 1e-10)
-            options["step_t"] = times
-        else:
-            options["perturb"] = True
-            if self.step_size is not None:
-                options["step_size"] = self.step_size
+            # an error norm per call, of the storages alone: volumes follow from the same stages. Land on the edges: a
+            # step beyond would be interpolated back, outside the error control (dopri8: wrong by 1e-6 at 1e-10)
+            return {"norm": lambda v: v[:stores].abs().pow(2).mean().sqrt(), "step_t": times}
+        return {"perturb": True} | ({} if self.step_size is None else {"step_size": self.step_size})
+
+    def leaves(self, field: _Interval | Record) -> tuple[Tensor, ...]:
+        """What the continuous adjoint is told to differentiate by."""
+        return tuple(field.leaves())
+
+    def _solve(self, field: torch.nn.Module, state: Tensor, times: Tensor, problem: Problem, k: int) -> Tensor:
+        options = self.options(times, len(problem.model.store_names))
         settings = dict(method=self.method, rtol=self.rtol, atol=self.atol, options=options)
-        leaves = tuple(field.leaves()) if torch.is_grad_enabled() else ()
+        leaves = self.leaves(field) if torch.is_grad_enabled() else ()
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", module="torchdiffeq")
@@ -200,7 +205,7 @@ class _Interval(torch.nn.Module):
         return torch.cat([newton.tendency(model, rates), rates])
 
 
-class _Record(torch.nn.Module):
+class Record(torch.nn.Module):
     """The same over a whole record: the interval is looked up by time, from the right at its start."""
 
     def __init__(self, problem: Problem, edges: Tensor):
