@@ -290,7 +290,7 @@ def test_gradients_are_compared(data, tmp_path, monkeypatch, capsys):
         ("adjoint", {"objective": "storage_at", "name": "soil"}, "--date"),
         ("adjoint", {"objective": "storage_at", "name": "soi", "date": "1991-01-10"}, "Did you mean 'soil'"),
         ("adjoint", {"objective": "storage_at", "name": "soil", "date": "10.1.1991"}, "Write it as"),
-        ("adjoint", {"objective": "storage_at", "name": "soil", "date": "1999-01-10"}, "outside the record"),
+        ("adjoint", {"objective": "storage_at", "name": "soil", "date": "1999-01-10"}, "outside the period"),
         ("adjoint", {"objective": "volume", "name": "melting"}, "Did you mean 'melt'"),
         ("adjoint", {"objective": "nse", "threshold": 1}, "goes with low_flow_days"),
         ("adjoint", {"objective": "nse", "period": "1990-10-01/2020-01-01"}, "beyond the record"),

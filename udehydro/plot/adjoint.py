@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator
 from matplotlib.figure import Figure
 
 from udehydro.errors import ConfigError
@@ -65,6 +66,7 @@ def lambda_map(
         mesh = axes.pcolormesh(run.forcing.time_edge, np.arange(len(names) + 1) - 0.5, values, **options)
         axes.set_xlim(run.forcing.time_edge[:-1][shown][0], run.forcing.time_edge[1:][shown][-1])
         rows(axes, names)
+        axes.xaxis.set_major_locator(AutoDateLocator(maxticks=8))
         axes.set_xlabel("date")
     else:
         years, table = _calendar(run.forcing.time, values[0])
@@ -162,9 +164,9 @@ def elasticity_through_year(
 
 
 def _elasticities(found: Adjoint, element: int, relative: bool = True) -> dict[str, float]:
-    """By name, where finite; of a parameter that varies in time, of a change at all times."""
-    batch, percent = found.value.ndim, {n: 0.01 * g * found.run.theta[n].detach() for n, g in found.parameters.items()}
-    values = found.elasticity() if relative else percent
+    """By name, where finite, or changes for a percent; of a parameter that varies in time, of a change at all times."""
+    theta, batch = found.run.theta, found.value.ndim
+    values = found.elasticity() if relative else {n: 0.01 * g * theta[n] for n, g in found.parameters.items()}
     whole = {n: v.sum(0) if v.ndim > batch else v for n, v in values.items()}
     one = {n: float(numbers(v).reshape(-1)[element]) for n, v in whole.items()}
     return {n: v for n, v in one.items() if np.isfinite(v)}

@@ -65,9 +65,9 @@ def command(
     title = f"What {goal.said} depends on: {several(case.basins)}"
     write(case, found.to_xarray(goal.unit), effects.summary(), figures, title, headline(effects),
           sections(effects, figures))  # fmt: skip
-    rows = [[b, float(effects.values[i]), *(p["elasticity"] for p in effects.parameters(i).values())]
+    rows = [[b, float(effects.values[i]), *(p["by_percent"] for p in effects.parameters(i).values())]
             for i, b in enumerate(case.basins)]  # fmt: skip
-    print(f"{goal.said} [{goal.unit}], and its elasticities [% per %]")
+    print(f"{goal.said} [{goal.unit}], and its change [{effects.told_in}] for 1 % of each parameter")
     print(table(["basin", "value", *effects.parameters(0)], rows[:40]))
     close(case, list(_complaints(effects)))
 

@@ -15,6 +15,8 @@ from udehydro.report import Block, Items, Section, Table, Text, number
 
 MATTERS = 1.0
 """Share of the objective [%] that the initial storages may make before the report warns of them."""
+SMALL = 0.1
+"""Degrees, hours: what is told of values that have no percent; one would be more than a slope can tell."""
 SHOWN = 60
 
 
@@ -63,8 +65,8 @@ def _by_parameters(effects: Effects, i: int, most: int) -> list[str]:
     for name in order[:most]:
         r = rows[name]
         warm = r["unit"] == "degC"  # a percent of degrees has no meaning
-        amount = effects.change(r["derivative"] * (1.0 if warm else 0.01 * r["value"]), i)
-        grown = f"+1 {'degC' if warm else '%'} of {name} ({r['value']:.4g}{_unit(r['unit'])})"
+        amount = effects.change(r["derivative"] * (SMALL if warm else 0.01 * r["value"]), i)
+        grown = f"{f'+{SMALL} degC' if warm else '+1 %'} of {name} ({r['value']:.4g}{_unit(r['unit'])})"
         said.append(f"{grown} {_moves(effects, amount)}.")
     return said or ["No parameter changes it."]
 
@@ -72,12 +74,13 @@ def _by_parameters(effects: Effects, i: int, most: int) -> list[str]:
 def _by_weather(effects: Effects, name: str, i: int) -> str:
     rate = effects.series(name, i)[2]
     unit = effects.case.run.model.structure.forcings[name]
-    whole = f"+1 {'%' if rate else unit} of {MEANINGS.get(name, name)} throughout"
+    whole = f"{'+1 %' if rate else f'+{SMALL} {unit}'} of {MEANINGS.get(name, name)} throughout"
+    amount = effects.throughout(name, i) * (1.0 if rate else SMALL)
     days = effects.days(name, i)
     if not days:
         return f"{MEANINGS.get(name, name)} does not change it."
     most = ", ".join(f"{d['date']} ({number(d['value'], 1)} {unit})" if rate else f"{d['date']}" for d in days[:3])
-    return f"{whole} {_moves(effects, effects.throughout(name, i))}; the days that matter most are {most}."
+    return f"{whole} {_moves(effects, amount)}; the days that matter most are {most}."
 
 
 def _by_start(effects: Effects, i: int) -> str:
@@ -105,27 +108,19 @@ def _unit(unit: str) -> str:
 
 def _parameters(effects: Effects) -> list[Block]:
     rows = [
-        [b, n, p["value"], p["unit"], p["derivative"], p["elasticity"], p["by_range"]]
+        [b, n, p["value"], p["unit"], p["derivative"], p["by_percent"], p["by_range"]]
         for i, b in enumerate(effects.case.basins[:SHOWN])
         for n, p in effects.parameters(i).items()
     ]
-    headers = [
-        "basin",
-        "parameter",
-        "value",
-        "unit",
-        "derivative",
-        "elasticity",
-        f"per 1 % of range [{effects.told_in}]",
-    ]
+    headers = ["basin", "parameter", "value", "unit", "derivative"]
+    headers += [f"per 1 % of {what} [{effects.told_in}]" for what in ("value", "range")]
     caption = (
-        f"Derivative: {effects.goal.shown} per unit of the parameter. Elasticity: percent of the result per percent of "
-        "the parameter. Last: change of the result where the parameter moves across 1 % of its range."
+        f"Derivative: {effects.goal.shown} per unit of the parameter. Then the change where the parameter grows by 1 % "
+        f"of its value{' (the elasticity)' if effects.relative else ''}, and where it moves across 1 % of its range."
     )
     note = (
-        "Elasticities of temperatures depend on where zero lies, those of scores on the score itself: compare "
-        "parameters by the last column, which depends on ranges instead. A parameter is moved alone; in a calibration "
-        "others would make up for part of it."
+        "A percent of a temperature depends on where zero lies: compare parameters by the last column, which depends "
+        "on ranges instead. A parameter is moved alone; in a calibration others would make up for part of it."
     )
     return [Table(headers, rows, caption, digits=4), Text(note)]
 

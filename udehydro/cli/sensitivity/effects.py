@@ -51,7 +51,7 @@ class Effects:
         return 100.0 * float(amount) / float(self.values[basin]) if self.relative else float(amount)
 
     def parameters(self, basin: int) -> dict[str, dict]:
-        """Of all that are no constants: value, derivative, elasticity, and the change for 1 % of the range."""
+        """Of all that are no constants: value, derivative, elasticity, change for 1 % of the value and of the range."""
         elasticity, theta, rows = self.found.elasticity(), self.found.run.theta, {}
         for name, r in self.case.ranges.items():
             if r.fixed:
@@ -60,6 +60,7 @@ class Effects:
             value, slope, share = (float(v.expand(self.found.value.shape)[basin]) for v in given)
             span = value * np.log(r.high / r.low) if r.logarithmic else r.high - r.low
             rows[name] = {"value": value, "unit": r.unit, "derivative": slope, "elasticity": share}
+            rows[name]["by_percent"] = self.change(0.01 * value * slope, basin)
             rows[name]["by_range"] = self.change(0.01 * span * slope, basin)
         return rows
 

@@ -99,6 +99,8 @@ class Asked:
             return Goal("low_flow_days", made, "d", f"{words} {over}")
         if self.objective == "storage_at":
             case.run.store(self.name)
+            if not start <= self.date <= end:
+                raise ConfigError(f"--date {self.date} lies outside the period that counts, {case.period} (--period).")
             return Goal("storage_at", storage_at(self.name, self.date), s.stores[self.name],
                         f"the storage of '{self.name}' on {self.date}")  # fmt: skip
         name = self.name or "discharge"
