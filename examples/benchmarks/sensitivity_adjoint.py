@@ -38,7 +38,8 @@ from udehydro.sensitivity import (
     verify,
     volume,
 )
-from udehydro.solvers import AllAtOnce, Automatic, Compiled
+from udehydro.simulation import Simulation
+from udehydro.solvers import AllAtOnce, Automatic, Compiled, Solver
 from udehydro.training import nse, teach
 
 SCRIPT = "sensitivity_adjoint"
@@ -69,11 +70,15 @@ class Basins:
         theta = {n: self.theta.get(n, declared[n].default) for n in model.parameter_names}
         return {"theta": theta, "storage0": self.start}
 
+    def run(self, model: Balance, solver: Solver | None = None) -> Simulation:
+        with torch.no_grad():
+            return simulate(model, self.forcing, **self.of(model), solver=solver)
+
 
 def hybrid(basins: Basins) -> Balance:
     """M50 with networks shared by all basins, taught what M0 does there."""
     bucket, model = Balance(exphydro_mended), m50(seed=0)
-    teach(model, simulate(bucket, basins.forcing, **basins.of(bucket)), steps=200)
+    teach(model, basins.run(bucket), steps=200)
     return model
 
 
@@ -178,12 +183,12 @@ def months() -> dict:
     """One adjoint run against total Sobol indices: rain of the twelve months before the largest flood."""
     basins, model = Basins([BASIN]), Balance(exphydro_mended)
     given, solver = basins.of(model), Automatic(compile=True, warm_start=False)
-    run = simulate(model, basins.forcing, **given, solver=solver)
+    run = basins.run(model, solver)
     late = basins.forcing.between("1985-10-01", "2010-09-30")
     peak = late.start + int(run.discharge[late].argmax())
     first = peak - 30 * MONTHS + 1
     cut = basins.forcing.isel(slice(first, peak + 1))
-    start = dict(zip(model.store_names, run.storage[first].detach().unbind(-1), strict=True))
+    start = dict(zip(model.store_names, run.storage[first].unbind(-1), strict=True))
     theta, day = given["theta"], str(cut.time[-1])[:10]
     objective = flood_peak(day, day)
     adjoint(model, cut, objective, theta=theta, storage0=start, solver=solver)  # compiles

@@ -56,5 +56,5 @@ class _Counted(Record):
     def forward(self, t: Tensor, state: Tensor) -> Tensor:
         self.count += 1
         if self.count > self.most:
-            raise SolverError(f"Given up after {self.most} evaluations of the rates, at day {float(t):.3f}.")
+            raise SolverError(f"Given up after {self.most} evaluations of the rates, at day {float(t.detach()):.3f}.")
         return super().forward(t, state)

@@ -96,8 +96,8 @@ def compare_gradients(
     -------
     Table by way. Errors are relative, of gradients in norm over relative changes of all values: ``value_error`` and
     ``true_error`` against the reference, ``own_error`` against autograd through the same steps: whether it is the
-    gradient of what is computed. ``seconds`` and ``megabytes`` (peak of tensors, after a first call) of a value with its
-    gradient; ``failure`` says why there are none.
+    gradient of what is computed. ``seconds`` (of warm calls) and ``megabytes`` (peak of tensors) are those of a value
+    with its gradient; ``failure`` says why there are none.
     """
     ways = usual_ways() if ways is None else ways
     task = _Task(model, forcing, objective, theta, storage0)
