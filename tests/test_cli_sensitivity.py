@@ -259,6 +259,8 @@ def test_sampling_methods(method, samples, data, tmp_path):
     found = summary(tmp_path)["basins"]["a"]
     assert set(found["factors"]) == {"f", "smax", "ddf"} == set(found["ranking"]) and found["failed"] == 0
     assert (tmp_path / f"figures/a_{method}.png").exists() and "depends most on" in html(tmp_path)
+    if method == "sobol":  # of 8 samples
+        assert "the intervals are wide" in html(tmp_path) and "the factors alone make" in html(tmp_path)
     with xr.open_dataset(tmp_path / "sensitivity.nc", engine="h5netcdf") as ds:
         assert ds.attrs["objective"].startswith("the volume of 'discharge'")
 

@@ -56,10 +56,11 @@ def _words(case: Case, method: Method, found: xr.Dataset) -> list[str]:
                         if idle else f"{basin}: no factor is sure to make {less}.")  # fmt: skip
         if "S1" in one:
             alone = float(one["S1"].sum())
-            text = (
-                "interactions are small" if alone > ADDITIVE else f"interactions make the other {number(1 - alone, 2)}"
-            )
-            said.append(f"{basin}: the factors alone make {number(alone, 2)} of the variance; {text}.")
+            rest = "interactions are small" if alone > ADDITIVE else f"interactions make {number(1.0 - alone, 2)}"
+            rest = rest if alone <= 1.0 else "what is above 1 is sampling error"
+            said.append(f"{basin}: the factors alone make {number(alone, 2)} of the variance; {rest}.")
+        if method.vague(one):
+            said.append(f"{basin}: the intervals are wide. Take more samples before relying on these numbers.")
         if failed := int(one["failed"]):
             said.append(f"{basin}: {failed} of {found.attrs['runs']} runs failed and were left out.")
     return said
