@@ -78,11 +78,12 @@ calls (one, beyond 20 s), memory the peak of tensors.
 {table(head, rows)}
 
 What is known of continuous adjoints on pulses of rain shows here. Called once over the record, error control sees a
-pulse only where a stage falls on it: the value is wrong, and a tighter tolerance costs more than it helps; the adjoint,
-which integrates backwards over the same jumps, is then wrong in its own way, so that it is not even the gradient of the
-value that was computed (last error column). `jump_t` helps where it holds. Called interval by interval, the continuous
-adjoint is right to about its tolerance, at many times the price of the exact discrete one. And it has no gradient,
-without an error, by what it was not told of.
+pulse only where a stage falls on it: the value is wrong by far more than the tolerance, a looser one makes it worse, a
+tighter one does not end. The adjoint integrates backwards over the same jumps and errs in its own way, so that it is
+not even the gradient of the value that was computed (last error column). `jump_t` is no way out: torchdiffeq stops
+heeding it after a step that lands on a jump, without a word. Called interval by interval, the continuous adjoint is
+right to about its tolerance, at many times the price of the exact discrete one. And it has no gradient by what it was
+not told of, without an error.
 
 ![Ways to a gradient](gradient_workshop.png)"""
 

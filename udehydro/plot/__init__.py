@@ -1,6 +1,7 @@
 """Figures a hydrologist would show: each function returns a matplotlib Figure and changes no global setting."""
 
 from udehydro.plot.adjoint import elasticity_through_year, lambda_map, tornado
+from udehydro.plot.assimilation import assimilated, skill_by_lead
 from udehydro.plot.flood import flood_attribution
 from udehydro.plot.formulas import candidates, laws_along_runs, profiles
 from udehydro.plot.gradients import gradient_ways
@@ -14,6 +15,7 @@ from udehydro.plot.water import water_balance
 from udehydro.plot.waterfall import waterfall
 
 __all__ = [
+    "assimilated",
     "candidates",
     "delsa_curves",
     "dominant",
@@ -30,6 +32,7 @@ __all__ = [
     "png",
     "profiles",
     "sensitivities",
+    "skill_by_lead",
     "sobol_bars",
     "spectrum",
     "storages",

@@ -148,11 +148,13 @@ class _Task:
         at = (1 + torch.randperm(len(self.forcing) - 1, generator=self.generator)[: self.days]).tolist()
 
         def function(points: Tensor) -> Tensor:
-            total = self._evaluated(base)
-            shifts = points.reshape(len(points), len(at), len(names))
-            parts = [self._going_on(base, k, shifts[:, i]) - total for i, k in enumerate(at)]
-            # a point moves one entry only, so that the edges that are not moved add nothing
-            return total + sum(parts)
+            here, shifts = self._evaluated(base), points.reshape(len(points), len(at), len(names))
+            found = here.expand(len(points), *here.shape).clone()
+            for i, k in enumerate(at):
+                own = shifts[:, i].any(1).nonzero()[:, 0]
+                if len(own):
+                    found[own] += self._going_on(base, k, shifts[own, i]) - here
+            return found
 
         return "lambda", self.gradient(lambda a: [a.storage[n][k] for k in at for n in names]), function
 
