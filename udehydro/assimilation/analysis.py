@@ -142,7 +142,7 @@ def assimilate(
     solver = solver or Automatic()
     if isinstance(solver, Automatic):
         solver = replace(solver, runs=steps)  # a copy, whose guesses are those of this window
-    theta = theta if theta is None else {n: torch.as_tensor(v).detach() for n, v in theta.items()}
+    theta = theta if theta is None else {n: v.detach() if isinstance(v, Tensor) else v for n, v in theta.items()}
     cost = Cost(model, forcing, observed, Controls.of(background, model, forcing), errors, theta, solver)
     state = _minimised(cost, steps, progress)
     return _analysis(cost, state, spread)
@@ -198,7 +198,7 @@ def _analysis(cost: Cost, state, spread: bool) -> Analysis:
 
 def _observed(observed: Tensor, forcing: Forcing) -> Tensor:
     if not isinstance(observed, Tensor):
-        observed = torch.as_tensor(getattr(observed, "values", observed))
+        observed = torch.from_numpy(np.asarray(observed))
     observed = observed.detach().to(forcing.like)
     if observed.shape != forcing.like.shape:
         raise DataError(
@@ -212,7 +212,7 @@ def _observed(observed: Tensor, forcing: Forcing) -> Tensor:
 
 
 def _sigma(errors: Gaussian, observed: Tensor) -> Tensor:
-    sigma = torch.as_tensor(errors.sigma).to(observed)
+    sigma = torch.as_tensor(errors.sigma, dtype=observed.dtype, device=observed.device)
     try:
         return sigma.broadcast_to(observed.shape)
     except RuntimeError:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -56,7 +57,7 @@ class Background:
     def __post_init__(self):
         named = dict(self.storage_sd) if isinstance(self.storage_sd, Mapping) else {"all": self.storage_sd}
         for name, sd in (*named.items(), *self.multiplier_sd.items()):
-            if not bool((torch.as_tensor(sd) > 0).all()):
+            if not bool((sd > 0).all() if isinstance(sd, Tensor) else np.all(np.asarray(sd) > 0)):
                 raise ConfigError(f"The standard deviation of '{name}' has to be above zero everywhere, got {sd}.")
         if not (isinstance(self.block, int) and self.block >= 1) or not abs(self.correlation) < 1.0:
             raise ConfigError(

@@ -90,7 +90,7 @@ class Windows:
 
     @property
     def _first(self) -> Tensor:
-        return torch.as_tensor(np.searchsorted(self.record.time_edge, self.issued))
+        return torch.from_numpy(np.searchsorted(self.record.time_edge, self.issued))
 
     def _forcing(self, part: int) -> Forcing:
         step = (self.record.time_edge[1] - self.record.time_edge[0]) / np.timedelta64(1, "ns") / DAY

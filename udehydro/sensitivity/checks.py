@@ -176,7 +176,8 @@ def taylor_test(
         leaf = x.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(function(leaf), leaf)
     if direction is None:
-        drawn = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype).to(x.device)
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randn(x.shape, generator=generator, dtype=x.dtype, device="cpu").to(x.device)
         direction = drawn * torch.where(x.abs() > 1e-3, x.abs(), 1.0)
     slope = (gradient * direction).sum()
     with torch.no_grad():

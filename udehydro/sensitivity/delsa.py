@@ -57,7 +57,7 @@ def delsa(
     squares = derivative.square()
     total = squares.sum(1, keepdim=True)
     local = squares / torch.where(total > 0, total, torch.nan)
-    spread = torch.nanquantile(local, torch.tensor(quantiles, dtype=local.dtype), dim=0)
+    spread = torch.nanquantile(local, torch.tensor(quantiles, dtype=local.dtype, device=local.device), dim=0)
     dims = output_dims(function, value)
     by_factor = ("factor", *dims)
     data = {
@@ -81,10 +81,10 @@ def _global(value: Tensor, squares: Tensor, resamples: int, seed: int) -> dict[s
     """``nu`` and ``bound`` (K, *outputs), each with half of its 95 % interval."""
     count, factors = squares.shape[:2]
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(count, (resamples, count), generator=generator)
+    drawn = torch.randint(count, (resamples, count), generator=generator, device="cpu").to(value.device)
     # how often each point is drawn; the first row takes each of them once
-    weights = torch.zeros(resamples, count, dtype=value.dtype).scatter_add_(1, drawn, torch.ones(drawn.shape).to(value))
-    weights = torch.cat([torch.ones(1, count, dtype=value.dtype), weights])
+    one = torch.ones_like(drawn, dtype=value.dtype)
+    weights = torch.cat([one[:1], torch.zeros_like(one).scatter_add_(1, drawn, one)])
     y, d = value.reshape(count, 1, -1), squares.reshape(count, factors, -1)
     finite = y.isfinite()
     y = torch.where(finite, y - torch.where(finite, y, 0.0).sum(0) / finite.sum(0), 0.0)

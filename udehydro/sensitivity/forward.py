@@ -237,7 +237,7 @@ def _span(run: Simulation, name: str, value: Tensor, ranges: Mapping[str, Range]
 
 def _expanded(what: str, values, series: Tensor) -> Tensor:
     """Values by time, and by what of the batch they know, in the shape of a series (T, *batch)."""
-    values = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    values = values if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values, dtype=float))
     values = values.to(series)
     if 0 < values.ndim <= series.ndim and len(values) == len(series):
         wide = values.reshape(len(values), *(1,) * (series.ndim - values.ndim), *values.shape[1:])

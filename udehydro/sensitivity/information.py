@@ -166,14 +166,14 @@ class Information:
         they are hardly told apart; infinite where they cannot be.
         """
         names = tuple(self.names if names is None else names)
-        return self._collinearity(torch.tensor([[self._index(n) for n in names]]))[..., 0]
+        return self._collinearity(torch.tensor([[self._index(n) for n in names]], device="cpu"))[..., 0]
 
     def collinearities(self, count: int) -> dict[tuple[str, ...], Tensor]:
         """Collinearity index (*batch) of every subset of ``count`` values."""
         if not 2 <= count <= len(self.names):
             raise ConfigError(f"A subset has 2 to {len(self.names)} values, not {count}.")
         subsets = list(combinations(range(len(self.names)), count))
-        found = self._collinearity(torch.tensor(subsets)).unbind(-1)
+        found = self._collinearity(torch.tensor(subsets, device="cpu")).unbind(-1)
         return {tuple(self.names[i] for i in s): g for s, g in zip(subsets, found, strict=True)}
 
     def _collinearity(self, subsets: Tensor) -> Tensor:

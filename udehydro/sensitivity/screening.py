@@ -168,7 +168,7 @@ def _screen(
     """Run a design at once and analyse each output by itself; ``block`` rows of the design belong together."""
     import xarray as xr
 
-    found, _ = evaluate(function, space, torch.as_tensor(unit), progress=progress)
+    found, _ = evaluate(function, space, torch.from_numpy(unit), progress=progress)
     results, shape = found.double().cpu().numpy().reshape(len(unit), -1), found.shape[1:]
     measures = {n: np.full((len(space), results.shape[1]), np.nan) for n in units}
     finite = np.isfinite(results)

@@ -64,7 +64,7 @@ class Space:
         from scipy.stats import qmc
 
         check_power_of_two(count)
-        return torch.as_tensor(qmc.Sobol(len(self), seed=seed).random(count))
+        return torch.from_numpy(qmc.Sobol(len(self), seed=seed).random(count))
 
     def coords(self) -> dict[str, object]:
         """Coordinates of a result: the factors with their ranges."""

@@ -145,7 +145,7 @@ class _Task:
     def edges(self) -> Quantity:
         """Lambda: water added to a store at an edge, the run going on from there."""
         base, names = self.found[0].run, self.model.store_names
-        at = (1 + torch.randperm(len(self.forcing) - 1, generator=self.generator)[: self.days]).tolist()
+        at = (1 + torch.randperm(len(self.forcing) - 1, generator=self.generator, device="cpu")[: self.days]).tolist()
 
         def function(points: Tensor) -> Tensor:
             here, shifts = self._evaluated(base), points.reshape(len(points), len(at), len(names))
@@ -180,8 +180,8 @@ class _Task:
         key = name.removeprefix(PREFIX)
         adjoints = torch.stack([(a.fluxes if flux else a.forcing)[key] for a in self.found])  # (objectives, T, *batch)
         batch = self.forcing.batch
-        drawn = torch.randperm(len(self.forcing), generator=self.generator)[: self.days].to(adjoints.device)
-        drawn = drawn.reshape(-1, *(1,) * len(batch)).expand(-1, *batch)
+        drawn = torch.randperm(len(self.forcing), generator=self.generator, device="cpu")[: self.days]
+        drawn = drawn.to(adjoints.device).reshape(-1, *(1,) * len(batch)).expand(-1, *batch)
         at = torch.cat([drawn, adjoints.abs().argmax(1)])
         here = torch.arange(len(self.forcing), device=at.device).reshape(-1, *(1,) * at.ndim)
         # an interval drawn twice counts once
@@ -247,7 +247,7 @@ class _Task:
         return torch.stack([o(run) for o in self.objectives.values()], dim=axis)
 
     def _drawn(self, like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=self.generator, dtype=like.dtype).to(like.device)
+        return torch.randn(like.shape, generator=self.generator, dtype=like.dtype, device="cpu").to(like.device)
 
     def _per_member(self, column: Tensor) -> Tensor:
         return column.reshape(-1, *(1,) * len(self.forcing.batch))

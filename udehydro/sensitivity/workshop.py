@@ -200,7 +200,8 @@ class _Task:
     def differences(self, solver: Solver) -> Found:
         """Both ends of every difference, and the value itself, as members of one batch."""
         zero = self.zero()
-        ends = STEP * torch.eye(len(zero)).to(zero).reshape(len(zero), -1, *(1,) * (zero.ndim - 1))
+        ends = STEP * torch.eye(len(zero), dtype=zero.dtype, device=zero.device)
+        ends = ends.reshape(len(zero), -1, *(1,) * (zero.ndim - 1))
         x = torch.cat([zero[None], zero + ends, zero - ends]).movedim(0, 1)  # (P, members, *batch)
         members = x.shape[1]
         theta, start = self.at(x)

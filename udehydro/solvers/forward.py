@@ -86,7 +86,7 @@ def forward_sensitivity(
 def directions(model: Balance, names: Sequence[Sequence[str | None]]) -> Tensor:
     """Whole numbers (P, n) for ``forward_sensitivity``: per direction and batch element a parameter or store."""
     known = (*model.parameter_names, *model.store_names)
-    return torch.tensor([[-1 if n is None else _index(n, known) for n in row] for row in names])
+    return torch.tensor([[-1 if n is None else _index(n, known) for n in row] for row in names], device="cpu")
 
 
 def _index(name: str, known: Sequence[str]) -> int:

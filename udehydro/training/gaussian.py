@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,9 +27,9 @@ class Gaussian:
     def __post_init__(self):
         sigma = self.sigma
         if not isinstance(sigma, Tensor | float | int):
-            sigma = torch.as_tensor(getattr(sigma, "values", sigma))
+            sigma = torch.from_numpy(np.array(sigma, dtype=float))
             object.__setattr__(self, "sigma", sigma)
-        if not bool((torch.as_tensor(sigma) > 0).all()):
+        if not (bool((sigma > 0).all()) if isinstance(sigma, Tensor) else sigma > 0):
             raise ConfigError(f"Needs a sigma above zero everywhere: {self!r}.")
         if not abs(self.correlation) < 1.0 or (self.log_offset is not None and not self.log_offset > 0.0):
             raise ConfigError(f"Needs a log_offset above zero and a correlation within (-1, 1): {self!r}.")
