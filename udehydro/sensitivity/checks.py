@@ -16,6 +16,11 @@ ROUND_OFF = 1e-13
 """Error of a value, as a share of one plus its size, unless told otherwise."""
 
 
+def own_size(value: Tensor) -> Tensor:
+    """Size of values, by which relative changes are measured; one near zero."""
+    return torch.where(value.abs() > 1e-3, value.abs(), 1.0)
+
+
 @dataclass(frozen=True)
 class Differences:
     """Central differences of ``values (*batch)`` by n entries, at K steps.
@@ -92,7 +97,7 @@ def differences(
     if len(steps) < 2 or sorted(steps, reverse=True) != list(steps):
         raise ConfigError(f"Differences need at least two steps, the largest first, got {tuple(steps)}.")
     n, k = len(x), len(steps)
-    scale = torch.where(x.abs() > 1e-3, x.abs(), 1.0) if scale is None else scale
+    scale = own_size(x) if scale is None else scale
     h = torch.as_tensor(steps, dtype=x.dtype, device=x.device)[:, None] * scale
     shifts = torch.diag_embed(h)
     points = torch.cat([x[None], (x + shifts).reshape(-1, n), (x - shifts).reshape(-1, n)])
@@ -178,7 +183,7 @@ def taylor_test(
     if direction is None:
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randn(x.shape, generator=generator, dtype=x.dtype, device="cpu").to(x.device)
-        direction = drawn * torch.where(x.abs() > 1e-3, x.abs(), 1.0)
+        direction = drawn * own_size(x)
     slope = (gradient * direction).sum()
     with torch.no_grad():
         base = function(x)

@@ -15,7 +15,7 @@ from udehydro.balance import Balance
 from udehydro.errors import ConfigError
 from udehydro.forcing import Forcing
 from udehydro.sensitivity.adjoint import Adjoint, adjoint
-from udehydro.sensitivity.checks import STEPS, differences
+from udehydro.sensitivity.checks import STEPS, differences, own_size
 from udehydro.sensitivity.objectives import Objective
 from udehydro.sensitivity.perturbed import PREFIX, perturbed
 from udehydro.simulate import initial_storage, simulate
@@ -124,7 +124,7 @@ class _Task:
     def parameters(self) -> Quantity:
         batch = self.forcing.batch
         static = {n: v.expand(batch) for n, v in self.given.items() if v.ndim <= len(batch)}
-        size = {n: _size(v) for n, v in static.items()}
+        size = {n: own_size(v) for n, v in static.items()}
 
         def function(points: Tensor) -> Tensor:
             moved = {n: v + size[n] * self._per_member(points[:, j]) for j, (n, v) in enumerate(static.items())}
@@ -133,7 +133,7 @@ class _Task:
         return "parameters", self.gradient(lambda a: [a.parameters[n] * size[n] for n in static]), function
 
     def storages(self) -> Quantity:
-        size = _size(self.start)
+        size = own_size(self.start)
 
         def function(points: Tensor) -> Tensor:
             shifts = points.reshape(len(points), *(1,) * len(self.forcing.batch), -1)
@@ -199,7 +199,7 @@ class _Task:
         """Random directions in the space of all weights; of the sum over the batch."""
         own = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         begin = {n: p.detach().clone() for n, p in own.items()}
-        directions = [{n: _size(p) * self._drawn(p) for n, p in begin.items()} for _ in range(self.days)]
+        directions = [{n: own_size(p) * self._drawn(p) for n, p in begin.items()} for _ in range(self.days)]
 
         def function(points: Tensor) -> Tensor:
             values = []
@@ -219,7 +219,7 @@ class _Task:
     def run(self, count: int, *, theta=None, storage0=None, moves: Mapping[str, Tensor] | None = None) -> Tensor:
         """Objectives (count, objectives, *batch) of copies that differ in what is given, as many at a time as fit."""
         named, record = (self.model, self.forcing) if moves is None else (self.named, self.record)
-        one = len(record) * math.prod(record.batch) * record.like.element_size()
+        one = len(record) * math.prod(record.batch) * record.like.elementown_size()
         one *= len(named.store_names) + len(named.flux_names) + len(named.forcing_names)
         most = max(1, BYTES // one)
         found = []
@@ -251,7 +251,3 @@ class _Task:
 
     def _per_member(self, column: Tensor) -> Tensor:
         return column.reshape(-1, *(1,) * len(self.forcing.batch))
-
-
-def _size(value: Tensor) -> Tensor:
-    return torch.where(value.abs() > 1e-3, value.abs(), 1.0)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from udehydro.balance import Balance
 from udehydro.errors import UdehydroError
 from udehydro.forcing import Forcing
+from udehydro.sensitivity.checks import own_size
 from udehydro.sensitivity.naive import OneCall
 from udehydro.sensitivity.objectives import Objective
 from udehydro.sensitivity.peak import PeakMemory
@@ -168,7 +169,7 @@ class _Task:
 
     def at(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Parameters and initial storages (*batch, S)."""
-        values = {n: v + _size(v) * c for (n, v), c in zip(self.base.items(), x, strict=True)}
+        values = {n: v + own_size(v) * c for (n, v), c in zip(self.base.items(), x, strict=True)}
         start = torch.stack([values.pop(n) for n in self.model.store_names], dim=-1)
         return self.given | values, start
 
@@ -195,7 +196,7 @@ class _Task:
         value = self.objective(run)
         parts = torch.autograd.grad(value.sum(), [storage, volume], allow_unused=True)
         slopes = [(s * g).sum((1, -1)) for s, g in zip(moved[:2], parts, strict=True) if g is not None]
-        return value.detach(), sum(slopes) * torch.stack([_size(v) for v in self.base.values()])
+        return value.detach(), sum(slopes) * torch.stack([own_size(v) for v in self.base.values()])
 
     def differences(self, solver: Solver) -> Found:
         """Both ends of every difference, and the value itself, as members of one batch."""
@@ -211,7 +212,3 @@ class _Task:
             values = self.objective(simulate(self.model, record, theta=theta, storage0=start, solver=solver))
         up, down = values[1:].reshape(2, len(zero), *values.shape[1:])
         return values[0], (up - down) / (2.0 * STEP)
-
-
-def _size(value: Tensor) -> Tensor:
-    return torch.where(value.abs() > 1e-3, value.abs(), 1.0)
