@@ -1,0 +1,23 @@
+"""Hydraulic laws of soils: water content and conductivity as functions of pressure head."""
+
+from udehydro.richards.laws.base import DRY, RelativeLaw, SoilLaw
+from udehydro.richards.laws.broadbridge_white import BroadbridgeWhite
+from udehydro.richards.laws.brooks_corey import BrooksCorey
+from udehydro.richards.laws.classes import CLASSES, soil_class
+from udehydro.richards.laws.gardner import Gardner
+from udehydro.richards.laws.haverkamp import Haverkamp, HaverkampLog
+from udehydro.richards.laws.van_genuchten import VanGenuchten
+
+__all__ = [
+    "CLASSES",
+    "DRY",
+    "BroadbridgeWhite",
+    "BrooksCorey",
+    "Gardner",
+    "Haverkamp",
+    "HaverkampLog",
+    "RelativeLaw",
+    "SoilLaw",
+    "VanGenuchten",
+    "soil_class",
+]
