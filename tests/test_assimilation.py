@@ -116,6 +116,30 @@ def test_an_element_that_cannot_be_simulated_leaves_the_others_alone():
         replace(cost, controls=replace(controls, storage=controls.storage + 50.0))(x)
 
 
+def test_correlated_errors_and_controls_have_the_cost_of_their_dense_covariances():
+    record, rho = weather(30, 1, seed=1), 0.6
+    observed = run(record, {"snow": 5.0, "soil": 330.0}).discharge + 0.1
+    observed[5:8] = torch.nan
+    errors = flow_error(observed, 0.1, 0.05, correlation=rho)
+    background = Background({"snow": 5.0, "soil": 300.0}, 10.0, {"prcp": 0.3}, block=7, correlation=-0.4)
+    controls = Controls.of(background, MODEL, record)
+    cost = Cost(MODEL, record, observed, controls, errors, THETA, TIGHT)
+    z = 0.4 * torch.randn(1, controls.size, generator=generator(2))
+    seen = ~observed[:, 0].isnan()
+
+    def residual(z):
+        return (cost.run(z).discharge - observed)[seen, 0]
+
+    time, piece = torch.arange(30)[seen], (torch.arange(30)[seen] > 7).double()  # a gap starts anew
+    errors_covariance = rho ** (time[:, None] - time).abs() * (piece[:, None] == piece)
+    errors_covariance *= errors.sigma[seen] * errors.sigma[seen].T
+    r, slope = residual(z), torch.autograd.functional.jacobian(residual, z)[:, 0]
+    wanted = 0.5 * z.square().sum() + 0.5 * r @ torch.linalg.solve(errors_covariance, r)
+    assert cost(z)[0].item() == pytest.approx(wanted.item(), rel=1e-12)
+    hessian = torch.eye(controls.size) + slope.T @ torch.linalg.solve(errors_covariance, slope)
+    assert torch.allclose(cost.covariance(z)[0], torch.linalg.inv(hessian), atol=1e-12)
+
+
 def kalman(observed, rain, k_step, k_rain, mean, variance, sigma):
     """Filter of S' = R S + g P with Q = (1 - R) S + (1 - g) P observed, no noise in the model: final mean, variance."""
     for q, p in zip(observed, rain, strict=True):
@@ -274,6 +298,20 @@ def test_any_batch_and_precision(batch):
     assert ((found.storage0[..., 1] - 320.0).abs() < 10.0).all()
 
 
+def test_spread_in_single_precision_of_precise_observations():
+    """The Hessian of thirty blocks, with entries up to 1e10, is not positive in single precision."""
+    record = weather(30, 2, seed=1)
+    observed = run(record, {"snow": 5.0, "soil": 330.0}).discharge
+    background = Background({"snow": 5.0, "soil": 300.0}, 20.0, {"prcp": 1.0})
+    options = {"theta": THETA, "steps": 1, "spread": True}
+    double, single = (
+        assimilate(MODEL, r, observed, background, Gaussian(1e-3), **options).storage0_sd
+        for r in (record, record.to(dtype=torch.float32))
+    )
+    # the run and its derivatives are known to about 1e-5
+    assert torch.allclose(single.double(), double, rtol=1e-3)
+
+
 def test_the_dataset_has_units(twin):
     windows, before, start, _, truth = twin
     observed = truth["same rain"].discharge
@@ -339,6 +377,16 @@ def test_baselines_go_back_to_the_last_observation():
     assert ahead.series["persistence"][:, 1].isnan().all() and ahead.series["open loop + AR(1)"][:, 1].isnan().all()
 
 
+def test_a_basin_without_a_correlation_of_errors_does_without_that_forecast():
+    record = weather(12, 2)
+    observed = run(record, {"snow": 5.0, "soil": 320.0}).discharge
+    background = Background({"snow": 5.0, "soil": 300.0}, 1.0)
+    found = assimilate(MODEL, record.isel(slice(0, 10)), observed[:10], background, Gaussian(1.0), theta=THETA, steps=1)
+    series = forecast(found, record.isel(slice(10, 12)), correlation=torch.tensor([0.5, torch.nan])).series
+    assert series["4D-Var + AR(1)"].isfinite().all(0).tolist() == [True, False]
+    assert series["4D-Var"].isfinite().all()
+
+
 def test_correlation_of_errors():
     noise = torch.randn(20000, 2, generator=generator())
     error = torch.zeros_like(noise)
@@ -349,6 +397,8 @@ def test_correlation_of_errors():
     # the standard error of the coefficient is at most 0.007
     assert torch.allclose(error_correlation(3.0 + error, observed), torch.tensor([0.8, 0.2]), atol=0.03)
     assert error_correlation(error, torch.full_like(error, torch.nan)).isnan().all()
+    with pytest.raises(DataError, match="Simulated flow has shape"):
+        error_correlation(error, observed[:, :1])
 
 
 def test_skill_is_over_dates_of_issue(twin):
@@ -385,9 +435,10 @@ def test_backgrounds_that_make_no_sense():
     for bad in (
         {"storage_sd": 0.0},
         {"storage_sd": {"soil": -1.0}},
+        {"storage_sd": {"soil": torch.tensor([1.0, torch.inf])}},
         {"storage_sd": 1.0, "multiplier_sd": {"prcp": 0.0}},
     ):
-        with pytest.raises(ConfigError, match="above zero"):
+        with pytest.raises(ConfigError, match="finite and above zero"):
             Background({"snow": 0.0, "soil": 1.0}, **bad)
     with pytest.raises(ConfigError, match="block of at least 1"):
         Background({}, 1.0, block=0)
@@ -415,8 +466,9 @@ def test_observations_and_errors_that_make_no_sense():
         assimilate(MODEL, record, infinite, background, Gaussian(1.0))
     with pytest.raises(ConfigError, match="sigma"):
         assimilate(MODEL, record, torch.ones(5, 2), background, Gaussian(torch.ones(4, 2)))
-    with pytest.raises(ConfigError, match="sigma above zero"):
-        flow_error(torch.ones(5, 2), 0.1, -1.0)
+    for share, floor in ((0.1, 0.0), (0.1, torch.tensor([0.1, torch.nan])), (-0.1, 1.0)):
+        with pytest.raises(ConfigError, match="share of 0 or more and a floor above 0 mm/d"):
+            flow_error(torch.ones(5, 2), share, floor)
     with pytest.raises(ConfigError, match="steps"):
         assimilate(MODEL, record, torch.ones(5, 2), background, Gaussian(1.0), steps=0)
     negative = torch.ones(5, 2)
@@ -460,5 +512,12 @@ def test_windows_and_forecasts_that_make_no_sense():
         forecast(found, sky.isel(slice(11, 13)))
     with pytest.raises(ConfigError, match="ddf vary in time"):
         forecast(found, sky.isel(slice(10, 12)))
-    with pytest.raises(ConfigError, match="correlation of errors"):
-        forecast(found, sky.isel(slice(10, 12)), theta=THETA, correlation=1.5)
+    for correlation, message in ((1.5, "has to lie within"), (torch.ones(3), r"has shape \(3,\), the batch is \(2,\)")):
+        with pytest.raises(ConfigError, match=f"correlation of errors {message}"):
+            forecast(found, sky.isel(slice(10, 12)), theta=THETA, correlation=correlation)
+    # the time axes of windows agree whatever their dates
+    one, other = (Windows(sky, [sky.time[k]], 5, 5) for k in (9, 19))
+    fine = Background({"snow": 0.0, "soil": 300.0}, 1.0)
+    found = assimilate(MODEL, one.before, torch.ones(5, 1, 2), fine, Gaussian(1.0), theta=THETA, steps=1)
+    with pytest.raises(DataError, match="that of 2001-12-14, where the window has 2001-12-04"):
+        forecast(found, other.after)

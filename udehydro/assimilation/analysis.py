@@ -117,7 +117,7 @@ def assimilate(
     Parameters
     ----------
     forcing : the window, T intervals; those of many dates as members: :class:`Windows`.
-    observed : discharge (T, *batch) mm/d, NaN where missing.
+    observed : discharge (T, *batch) mm/d, NaN where missing; tensor, array or DataArray.
     background : initial storages and forcing, and their errors.
     errors : of observed discharge; those of the model belong in here too, as it has no other place for them. See
         :func:`flow_error`.
@@ -148,12 +148,18 @@ def assimilate(
     return _analysis(cost, state, spread)
 
 
-def flow_error(observed: Tensor, share: float, floor: float | Tensor, *, correlation: float = 0.0) -> Gaussian:
+def flow_error(observed: Tensor, share: float | Tensor, floor: float | Tensor, *, correlation: float = 0.0) -> Gaussian:
     """Errors of standard deviation ``share`` of the observed flow plus ``floor`` [mm/d], for ``observed`` (T, *batch).
 
-    ``floor`` is a number or (*batch), ``correlation`` from interval to interval.
+    Both are numbers or (*batch); ``correlation`` is that from interval to interval. ConfigError for a share below zero,
+    and a floor that is not above it: where flow is zero it is all there is.
     """
-    return Gaussian(share * observed.nan_to_num(0.0).clamp_min(0.0) + floor, correlation=correlation)
+    least = [float(v.min() if isinstance(v, Tensor) else np.min(v)) for v in (share, floor)]
+    if not (least[0] >= 0.0 and least[1] > 0.0):
+        raise ConfigError(
+            f"Errors of flow need a share of 0 or more and a floor above 0 mm/d, got {share} and {floor}."
+        )
+    return Gaussian(share * _tensor(observed).nan_to_num(0.0).clamp_min(0.0) + floor, correlation=correlation)
 
 
 def _minimised(cost: Cost, steps: int, progress: str | None):
@@ -197,9 +203,7 @@ def _analysis(cost: Cost, state, spread: bool) -> Analysis:
 
 
 def _observed(observed: Tensor, forcing: Forcing) -> Tensor:
-    if not isinstance(observed, Tensor):
-        observed = torch.from_numpy(np.asarray(observed))
-    observed = observed.detach().to(forcing.like)
+    observed = _tensor(observed).detach().to(forcing.like)
     if observed.shape != forcing.like.shape:
         raise DataError(
             f"observed has shape {tuple(observed.shape)}, the forcing {tuple(forcing.like.shape)}: give (time, *batch) "
@@ -209,6 +213,11 @@ def _observed(observed: Tensor, forcing: Forcing) -> Tensor:
         k, *element = observed.isinf().nonzero()[0].tolist()
         raise DataError(f"Observed discharge is infinite in {forcing.label(k, element)}: missing values are NaN.")
     return observed
+
+
+def _tensor(observed) -> Tensor:
+    """Of a tensor, an array or a DataArray."""
+    return observed if isinstance(observed, Tensor) else torch.from_numpy(np.asarray(observed))
 
 
 def _sigma(errors: Gaussian, observed: Tensor) -> Tensor:

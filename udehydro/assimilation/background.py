@@ -45,7 +45,8 @@ class Background:
     Raises
     ------
     ConfigError
-        For standard deviations that are not above zero, unknown names, a block or correlation that makes no sense.
+        For standard deviations that are not finite and above zero, unknown names, a block or correlation that makes no
+        sense.
     """
 
     storage: Tensor | Mapping[str, Tensor | float]
@@ -57,8 +58,9 @@ class Background:
     def __post_init__(self):
         named = dict(self.storage_sd) if isinstance(self.storage_sd, Mapping) else {"all": self.storage_sd}
         for name, sd in (*named.items(), *self.multiplier_sd.items()):
-            if not bool((sd > 0).all() if isinstance(sd, Tensor) else np.all(np.asarray(sd) > 0)):
-                raise ConfigError(f"The standard deviation of '{name}' has to be above zero everywhere, got {sd}.")
+            sd = sd if isinstance(sd, Tensor) else np.asarray(sd)
+            if not bool(((sd > 0) & (sd < math.inf)).all()):
+                raise ConfigError(f"The standard deviation of '{name}' has to be finite and above zero, got {sd}.")
         if not (isinstance(self.block, int) and self.block >= 1) or not abs(self.correlation) < 1.0:
             raise ConfigError(
                 "A background needs a block of at least 1 interval and a correlation within (-1, 1), got "

@@ -81,12 +81,15 @@ class Cost:
     def covariance(self, z: Tensor) -> Tensor:
         """Covariance (*batch, P, P) of the controls at the minimum: inverse of the Gauss-Newton Hessian I + J' J.
 
-        J, the derivatives of the residuals, by one backward pass for every interval that has an observation.
+        J, the derivatives of the residuals, by one backward pass for every interval that has an observation. Its
+        square is never formed: in single precision the Hessian of precise observations need not be positive.
         """
         z = z.detach().requires_grad_()
         residuals = self.residuals(self.run(z))
-        hessian = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device).repeat(*z.shape[:-1], 1, 1)
+        unit = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device).expand(*z.shape[:-1], -1, -1)
+        rows = [*unit.unbind(-2)]
         for k in (~self.observed.isnan()).reshape(len(self.observed), -1).any(1).nonzero()[:, 0].tolist():
-            (row,) = torch.autograd.grad(residuals[k].sum(), z, retain_graph=True)
-            hessian += row[..., :, None] * row[..., None, :]
-        return torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+            rows += torch.autograd.grad(residuals[k].sum(), z, retain_graph=True)
+        root = torch.linalg.qr(torch.stack(rows, dim=-2), mode="r").R
+        inverse = torch.linalg.solve_triangular(root, unit, upper=True)
+        return inverse @ inverse.mT

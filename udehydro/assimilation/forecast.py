@@ -53,14 +53,15 @@ def forecast(
     theta : by default that of the analysis; needed where it varies in time.
     correlation : from interval to interval, of the errors of the open loop (see :func:`error_correlation`), a number or
         (*batch). The last error e seen is then taken on as ``correlation^lead e``, the usual correction of a forecast
-        without assimilation; flows stay non-negative. Likewise what is left of it by the analysis.
+        without assimilation; flows stay non-negative. Likewise what is left of it by the analysis. Where it is NaN, so
+        are these forecasts.
 
     Raises
     ------
     DataError
-        For a forcing that does not follow the window.
+        For a forcing that does not follow the window, or is that of other dates of issue or basins.
     ConfigError
-        For parameters that vary in time without ``theta``, and a correlation beyond [-1, 1].
+        For parameters that vary in time without ``theta``, and a correlation beyond [-1, 1] or of another batch.
     """
     window = analysis.run.forcing
     if forcing.batch != window.batch or forcing.time_edge[0] != window.time_edge[-1]:
@@ -68,6 +69,9 @@ def forecast(
             f"The forecast has batch {forcing.batch} and starts {date(forcing.time_edge[0])}, the window has "
             f"{window.batch} and ends {date(window.time_edge[-1])}: it has to go on from there."
         )
+    for here, there in ((forcing.members, window.members), (forcing.basins, window.basins)):
+        if other := [(a, b) for a, b in zip(here, there, strict=False) if a != b]:
+            raise DataError("The weather of the forecast is that of {}, where the window has {}.".format(*other[0]))
     if theta is None:
         theta = analysis.run.theta
         if varying := [n for n, v in theta.items() if v.ndim > len(window.batch)]:
@@ -87,8 +91,10 @@ def forecast(
 def error_correlation(simulated: Tensor, observed: Tensor) -> Tensor:
     """Lag-1 coefficient of errors (*batch): the least-squares one of ``e_t = r e_(t-1)``, over pairs without a gap.
 
-    Arrays are (T, *batch), NaN in ``observed`` where missing; NaN where there is no pair.
+    Arrays are (T, *batch), NaN in ``observed`` where missing; NaN where there is no pair. DataError where they differ.
     """
+    if simulated.shape != observed.shape:
+        raise DataError(f"Simulated flow has shape {tuple(simulated.shape)}, observed {tuple(observed.shape)}.")
     error = simulated - observed
     pairs = error[1:] * error[:-1]
     valid = ~pairs.isnan()
@@ -141,7 +147,13 @@ def _last(observed: Tensor) -> tuple[Tensor, Tensor]:
 def _corrected(flow: Tensor, window: Simulation, observed: Tensor, correlation: float | Tensor, age: Tensor) -> Tensor:
     """A forecast plus what is left of the last error seen."""
     correlation = torch.as_tensor(correlation, dtype=flow.dtype, device=flow.device)
-    if not bool((correlation.abs() <= 1.0).all()):
+    try:
+        correlation = correlation.broadcast_to(flow.shape[1:])
+    except RuntimeError:
+        raise ConfigError(
+            f"The correlation of errors has shape {tuple(correlation.shape)}, the batch is {tuple(flow.shape[1:])}."
+        ) from None
+    if bool((correlation.abs() > 1.0).any()):
         raise ConfigError("The correlation of errors has to lie within [-1, 1] everywhere.")
     lead = torch.arange(1, len(flow) + 1, device=flow.device).reshape(-1, *(1,) * (flow.ndim - 1))
     error, _ = _last(observed - window.discharge)
