@@ -58,6 +58,30 @@ class TestDifferences:
         found = differences(function, torch.ones(1)).against(torch.tensor([1e-4]))
         assert found.excluded == 1
 
+    def test_what_only_large_steps_see(self):
+        """A slope of 1e-8 of the value is lost in round-off at the smallest steps, which must not clear it."""
+        found = differences(lambda p: 1.0 + 1e-8 * p[:, 0], torch.ones(1))
+        wrong, detached, right = (found.against(torch.tensor([g])) for g in (2e-8, 0.0, 1e-8))
+        # a difference over a step of 0.01 is good to 2e-11 or so
+        assert wrong.error == pytest.approx(0.5, abs=0.01) and detached.error == math.inf and right.error < 0.01
+        assert not (wrong.unseen or detached.unseen or right.unseen)
+
+    @pytest.mark.parametrize("slope", [0.0, 1e-9])
+    def test_truncation_is_not_taken_for_a_slope(self, slope):
+        found = differences(lambda p: 1.0 + slope * p[:, 0] + p[:, 0] ** 3, torch.zeros(1))
+        found = found.against(torch.tensor([slope]))
+        assert found.error == 0.0 and found.unseen
+
+    def test_single_precision(self):
+        """Round-off is that of float32: it is taken for no kink, nor for an error."""
+        x, function = torch.tensor([0.5, 2.0]).float(), lambda p: torch.exp(p[:, 0]) + p[:, 1].square()
+        gradient = torch.tensor([math.exp(0.5), 4.0]).float()
+        found = differences(function, x)
+        # values of 6 are good to 5e-7, a difference over a step of 0.005 to 1e-4
+        assert found.against(gradient).error < 1e-3 and found.against(gradient).excluded == 0
+        assert found.against(gradient * torch.tensor([1.2, 1.0]).float()).error > 0.03
+        assert taylor_test(lambda x: 3.0 * x.sum(), x).order == math.inf
+
     def test_only_kinks(self):
         found = differences(lambda p: p[:, 0].abs(), torch.zeros(1)).against(torch.zeros(1))
         assert found.excluded == 1 and found.error == math.inf

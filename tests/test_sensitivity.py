@@ -8,8 +8,18 @@ import torch
 from tables import weather
 
 from udehydro import Balance, ConfigError, FormulaLaw, Multiplier, NeuralLaw, Positive, Range, simulate
-from udehydro.models import exphydro_mended, gr4j
-from udehydro.sensitivity import adjoint, flood_peak, low_flow_days, score, storage_at, verify, volume
+from udehydro.models import exphydro_mended, gr4j, linear
+from udehydro.sensitivity import (
+    adjoint,
+    compare_gradients,
+    flood_peak,
+    forward,
+    low_flow_days,
+    score,
+    storage_at,
+    verify,
+    volume,
+)
 from udehydro.solvers import AllAtOnce
 from udehydro.training import nse
 
@@ -90,8 +100,50 @@ def test_verify_takes_parameters_that_vary_in_time_and_no_batch():
     objective = {"volume": OBJECTIVES["volume"]}
     table = verify(MODELS["M0"], alone, objective, theta=THETA | {"ddf": ddf}, storage0=START, solver=SOLVER, days=2)
     assert table["error"].max() < 1e-6 and set(table["basin"]) == {"all"}
+    with pytest.raises(ConfigError, match="Did you mean 'weights'"):
+        verify(MODELS["M0"], alone, objective, theta=THETA, storage0=START, kinds=["weight"])
     with pytest.raises(ConfigError, match="members of its own"):
         verify(MODELS["M0"], RECORD.with_members(2), objective, storage0=START)
+
+
+def test_verify_a_model_without_parameters():
+    """All of it a network; and all values varying in time."""
+    record, objective = RECORD.isel(slice(0, 40)), {"volume": volume("outflow", FIRST, str(RECORD.time[39])[:10])}
+    law = NeuralLaw("storage", output=Positive(1.0), hidden=(3,), seed=0, scale={"storage": (50.0, 20.0)})
+    table = verify(Balance(linear, outflow=law), record, objective, storage0={"storage": 50.0}, days=2)
+    assert set(table["quantity"]) >= {"storage0", "weights"} and table["error"].max() < 1e-6
+    varying = {"k": torch.full((40, 1), 0.1, dtype=torch.float64)}
+    table = verify(Balance(linear), record, objective, theta=varying, storage0={"storage": 50.0}, days=2)
+    assert "parameters" not in set(table["quantity"]) and table["error"].max() < 1e-6
+    with pytest.raises(ConfigError, match="round-off"):
+        verify(Balance(linear), record.to(dtype=torch.float32), objective, storage0={"storage": 50.0})
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (200, 1)])
+def test_values_in_time_that_are_alike_in_time_or_space(shape):
+    """Derivatives by every interval and basin all the same, as of values written out."""
+    given, whole = (THETA | {"ddf": torch.full(s, 2.5, dtype=torch.float64)} for s in (shape, (200, 2)))
+    found, right = (
+        adjoint(MODELS["M0"], RECORD, OBJECTIVES["volume"], theta=t, storage0=START, solver=SOLVER)
+        for t in (given, whole)
+    )
+    assert torch.equal(found.parameters["ddf"], right.parameters["ddf"])
+    assert found.to_xarray("mm")["elasticity_ddf"].shape == (200, 2)
+
+
+def test_a_score_without_observations_has_no_derivatives():
+    seen = observed()
+    seen[:, 1] = torch.nan
+    found = adjoint(MODELS["M0"], RECORD, score(nse, seen, FIRST, LAST), theta=THETA, storage0=START, solver=SOLVER)
+    series = [*found.parameters.values(), *found.storage.values(), *found.forcing.values(), *found.storage0.values()]
+    assert all(g[..., 0].isfinite().all() and g[..., 1].isnan().all() for g in series)
+
+
+@pytest.mark.parametrize("act", [adjoint, verify, compare_gradients, forward])
+def test_initial_storages_have_to_be_given(act):
+    what = {forward: ["smax"], verify: {"volume": OBJECTIVES["volume"]}}.get(act, OBJECTIVES["volume"])
+    with pytest.raises(ConfigError, match="spin_up"):
+        act(MODELS["M0"], RECORD, what, storage0=None)
 
 
 def test_a_basin_has_its_own_derivatives():
@@ -131,6 +183,10 @@ def test_what_is_no_objective():
     model = MODELS["M0"]
     with pytest.raises(ConfigError, match="one number for each"):
         adjoint(model, RECORD, lambda s: s.discharge, storage0=START)
+    with pytest.raises(ConfigError, match="is a float"):
+        adjoint(model, RECORD, lambda s: float(s.discharge.detach().sum()), storage0=START)
+    with pytest.raises(ConfigError, match="200 observations for a record of 180"):
+        adjoint(model, RECORD.isel(slice(20, 200)), OBJECTIVES["nse"], storage0=START)
     with pytest.raises(ConfigError, match="does not depend"):
         adjoint(model, RECORD, lambda s: torch.zeros(2), storage0=START)
     with pytest.raises(ConfigError, match="no storage of snow"):

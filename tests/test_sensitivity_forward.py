@@ -395,6 +395,17 @@ def test_ranges_of_ones_own():
     assert torch.allclose(got.spans, torch.tensor([0.08, 400.0]).expand(2, 2))
 
 
+def test_errors_that_are_a_share_of_what_was_observed(bucket):
+    """NaN where nothing was measured, as the observations are."""
+    seen = bucket.run.discharge.clone()
+    seen[30:50, 0] = torch.nan
+    filled = torch.where(seen.isnan(), 1.0, 0.1 * seen)
+    got, right = (bucket.information(e, observed=seen).matrix for e in (0.1 * seen, filled))
+    assert torch.equal(got, right) and bool(got.isfinite().all())
+    with pytest.raises(ConfigError, match="above zero"):
+        bucket.information(0.1 * seen)
+
+
 def texts(fig) -> str:
     return " ".join(t.get_text() for t in fig.findobj(matplotlib.text.Text))
 

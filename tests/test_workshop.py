@@ -90,6 +90,14 @@ def test_continuous_adjoints_are_not_the_gradient_of_the_steps_taken():
     assert 1e-8 < found.loc["adjoint", "own_error"] < 1e-2 and found.loc["tape", "own_error"] == 0.0
 
 
+def test_an_objective_that_nothing_moves():
+    """Rain does not depend on parameters: gradients of zero agree."""
+    ways = {"adjoint": Way(SOLVER, same_steps=TAPE)}
+    rain = volume("rain", FIRST, LAST)
+    found = compare_gradients(Balance(linear), RECORD, rain, storage0={"storage": 5.0}, ways=ways, repeats=1)
+    assert found.loc["adjoint", ["own_error", "true_error"]].tolist() == [0.0, 0.0]
+
+
 def test_usual_ways():
     ways = usual_ways()
     assert ("compiled, exact adjoint" in ways) == compiled.available()

@@ -13,14 +13,15 @@ from udehydro.errors import ConfigError
 from udehydro.forcing import Forcing
 from udehydro.sensitivity.objectives import Objective
 from udehydro.sensitivity.perturbed import PREFIX, perturbed
-from udehydro.simulate import initial_storage, simulate
+from udehydro.sensitivity.start import given_start
+from udehydro.simulate import simulate
 from udehydro.simulation import Simulation
 from udehydro.solvers.one_step import OneStep
 
 
 @dataclass(frozen=True)
 class Adjoint:
-    """Derivatives of an objective J, by basin and member.
+    """Derivatives of an objective J, by basin and member; NaN where J is not finite.
 
     Attributes
     ----------
@@ -106,25 +107,31 @@ def adjoint(
     named, record = (model, forcing) if not fluxes else perturbed(model, forcing)
     batch = forcing.batch
     given = dict(zip(model.parameter_names, model.theta(theta, forcing.like), strict=True))
-    free = {n: _leaf(v.expand(v.shape if v.ndim > len(batch) else batch)) for n, v in given.items()}
-    start = _start(model, forcing, storage0)
+    free = {n: _leaf(v.expand((len(forcing), *batch) if v.ndim > len(batch) else batch)) for n, v in given.items()}
+    start = _leaf(given_start(model, forcing, storage0))
     values = {n: _leaf(record.values[n]) for n in named.forcing_names}
     weights = {n: w for n, w in named.named_parameters() if w.requires_grad}
     record = replace(record, values={**record.values, **values})
     simulation = simulate(named, record, theta=free, storage0=start, solver=solver)
     value = objective(simulation)
-    if value.shape != torch.Size(batch):
-        raise ConfigError(f"The objective has shape {tuple(value.shape)}, needs one number for each of {batch}.")
+    if not isinstance(value, Tensor) or value.shape != torch.Size(batch):
+        got = f"has shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"is a {type(value).__name__}"
+        raise ConfigError(f"The objective {got}, needs a tensor with one number for each of {batch}.")
     if not value.requires_grad:
         raise ConfigError("The objective does not depend on the run in a way that can be differentiated.")
     leaves = [*free.values(), start, *values.values(), *weights.values()]
     found = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
     found = iter([torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)])
-    by_theta = {n: next(found) for n in free}
-    by_start = dict(zip(model.store_names, next(found).unbind(-1), strict=True))
-    by_forcing = {n: next(found) for n in values}
+    finite = value.detach().isfinite()
+
+    def known(by: Tensor) -> Tensor:
+        return torch.where(finite, by, torch.nan)  # a score without observations has no derivatives, not zeros
+
+    by_theta = {n: known(next(found)) for n in free}
+    by_start = {n: known(g) for n, g in zip(model.store_names, next(found).unbind(-1), strict=True)}
+    by_forcing = {n: known(next(found)) for n in values}
     lam = simulation.report.adjoint
-    by_storage = {} if lam is None else dict(zip(model.store_names, lam.unbind(-1), strict=True))
+    by_storage = {n: known(lam[..., i]) for i, n in enumerate(model.store_names)} if lam is not None else {}
     run = replace(
         simulation, model=model, forcing=forcing, storage=simulation.storage.detach(), theta=given,
         volume=simulation.volume.detach(),
@@ -139,9 +146,3 @@ def adjoint(
 
 def _leaf(value: Tensor) -> Tensor:
     return value.detach().clone().requires_grad_()
-
-
-def _start(model: Balance, forcing: Forcing, storage0) -> Tensor:
-    if not isinstance(storage0, Tensor) and (missing := [n for n in model.store_names if n not in storage0]):
-        raise ConfigError(f"The start has no storage of {', '.join(missing)}.")
-    return _leaf(initial_storage(model, forcing, storage0))

@@ -12,8 +12,8 @@ from udehydro.errors import ConfigError
 
 STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """Relative steps of differences: truncation falls with the square of the step, round-off rises with its inverse."""
-ROUND_OFF = 1e-13
-"""Error of a value, as a share of one plus its size, unless told otherwise."""
+ROUND_OFF = 450.0
+"""Error of a value in units of the last place of one plus its size, unless told otherwise: 1e-13 in float64."""
 
 
 def own_size(value: Tensor) -> Tensor:
@@ -48,15 +48,20 @@ class Differences:
             )
         kept = ~self.kinked
         apart = ((self.central - gradient).abs() - self.granted).clamp_min(0.0)
-        gap, size = (((v * kept).square().sum(1)).sqrt() for v in (apart, gradient.expand_as(kept)))
-        # what differences cannot tell from zero agrees with zero
-        lost = (self.noise * kept).square().sum(1).sqrt()
-        error = torch.where(torch.maximum(gap, size) <= lost, 0.0, gap / size)
+        drift = self.central.diff(dim=0)
+        parts = (apart, gradient.expand_as(kept), self.central, torch.cat([drift, drift[-1:]]), self.noise)
+        gap, size, own, drift, lost = ((v * kept).square().sum(1).sqrt() for v in parts)
+        # a step sees a slope that stands out of round-off and stays at the next one, as truncation does not
+        largest = torch.maximum(size, own)
+        seen = ((largest > lost) & (drift <= 0.5 * largest)).any(0)
+        # what no step can tell from zero agrees with zero; where one can, the others have nothing to say
+        blind = torch.maximum(gap, size) <= lost
+        error = torch.where(blind, torch.where(seen, torch.inf, 0.0), gap / size)
         error = torch.where(kept.any(1), error, torch.inf)
         best = error.argmin(0, keepdim=True)
         excluded = self.kinked.sum(1).gather(0, best)[0]
-        unseen = (size <= lost).gather(0, best)[0]
-        return Agreement(error.gather(0, best)[0], excluded, gradient.shape[0], unseen)
+        round_off = (lost / size).gather(0, best)[0].nan_to_num(nan=torch.inf)
+        return Agreement(error.gather(0, best)[0], excluded, gradient.shape[0], ~seen, round_off)
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,14 @@ class Agreement:
         Entries that a kink sent to a smaller step are granted the round-off of that.
     excluded : entries left out at that step because of a kink (*batch), of ``size``.
     unseen : where the whole gradient is too small for differences to see (*batch).
+    round_off : of the differences at that step, as a share of the gradient (*batch): errors below it mean nothing.
     """
 
     error: Tensor
     excluded: Tensor
     size: int
     unseen: Tensor
+    round_off: Tensor
 
 
 def differences(
@@ -83,7 +90,7 @@ def differences(
     *,
     scale: Tensor | None = None,
     steps: Sequence[float] = STEPS,
-    round_off: float = ROUND_OFF,
+    round_off: float | None = None,
 ) -> Differences:
     """Central differences of a function by every entry of ``x (n,)``, with kinks found.
 
@@ -93,6 +100,7 @@ def differences(
     scale : size of every entry (n,), by which steps are multiplied; the entry itself by default, or one where that is
         near zero.
     steps : at least two, falling.
+    round_off : error of a value, as a share of one plus its size; 1e-13 by default in float64, as much more in float32.
     """
     if len(steps) < 2 or sorted(steps, reverse=True) != list(steps):
         raise ConfigError(f"Differences need at least two steps, the largest first, got {tuple(steps)}.")
@@ -106,7 +114,7 @@ def differences(
     h = h.reshape(k, n, *(1,) * middle.ndim)
     right, left = (ends[0] - middle) / h, (middle - ends[1]) / h
     jump, central = (right - left).abs(), 0.5 * (right + left)
-    noise = round_off * (1.0 + middle.abs()) / h
+    noise = _round_off(round_off, x) * (1.0 + middle.abs()) / h
     return Differences(*_smaller(central, _kinked(jump, h, noise), noise), middle)
 
 
@@ -165,7 +173,7 @@ def taylor_test(
     gradient: Tensor | None = None,
     direction: Tensor | None = None,
     steps: Sequence[float] = tuple(0.02 * 0.5**i for i in range(6)),
-    round_off: float = ROUND_OFF,
+    round_off: float | None = None,
     seed: int = 0,
 ) -> Taylor:
     """Taylor-remainder test of a gradient (as in Farrell et al. 2013, SIAM J. Sci. Comput. 35:C369, section 6).
@@ -190,8 +198,12 @@ def taylor_test(
         moved = torch.stack([function(x + h * direction) for h in steps]) - base
     h = torch.as_tensor(steps, dtype=x.dtype, device=x.device)
     first = (moved - h * slope).abs()
-    seen = first > 10.0 * round_off * (1.0 + base.abs())
+    seen = first > 10.0 * _round_off(round_off, x) * (1.0 + base.abs())
     return Taylor(h, moved.abs(), first, _order(h[seen], first[seen]))
+
+
+def _round_off(given: float | None, like: Tensor) -> float:
+    return ROUND_OFF * torch.finfo(like.dtype).eps if given is None else given
 
 
 def _order(h: Tensor, remainder: Tensor) -> float:

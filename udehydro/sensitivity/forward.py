@@ -16,7 +16,8 @@ from udehydro.errors import ConfigError, StepBoundWarning, StructureError
 from udehydro.forcing import Forcing
 from udehydro.parameters import INITIAL
 from udehydro.sensitivity.information import Information, Windows, fisher, fisher_windows, sizes
-from udehydro.simulate import initial_storage, pose
+from udehydro.sensitivity.start import given_start
+from udehydro.simulate import pose
 from udehydro.simulation import Simulation
 from udehydro.solvers import Automatic, forward_sensitivity
 from udehydro.solvers.one_step import OneStep
@@ -84,8 +85,8 @@ class Forward:
 
         Parameters
         ----------
-        error : standard deviation, a number or a series (T, *batch), mm/d; or a :class:`Gaussian`, which may be of
-            logarithms and correlated from day to day.
+        error : standard deviation, a number or a series (T, *batch), mm/d, which may be NaN where nothing is measured;
+            or a :class:`Gaussian`, which may be of logarithms and correlated from day to day.
         name : ``"discharge"``, a flux, a group, or a store (at the ends of intervals).
         observed : (T, *batch), or without the leading axes of the batch: only its gaps (NaN) matter, they count for
             nothing. By default every interval was measured.
@@ -127,13 +128,14 @@ class Forward:
         """Derivatives in units of sigma (P, T', *batch), zero where nothing was measured, and the intervals T'."""
         series = _series(self.run, name)
         part = slice(0, len(series)) if within is None else self.run.forcing.between(*within)
-        error = error if isinstance(error, Gaussian) else Gaussian(error)
-        if isinstance(error.sigma, Tensor) and error.sigma.ndim:
-            error = replace(error, sigma=_expanded("sigma", error.sigma, series))
         valid = torch.zeros_like(series, dtype=torch.bool)
         valid[part] = True if observed is None else ~_expanded("observed", observed, series).isnan()[part]
         if not bool(valid.any()):
             raise ConfigError("Nothing is measured in the intervals that count: 'observed' is NaN in all of them.")
+        if not isinstance(error, Gaussian):
+            error = Gaussian(torch.where(valid, _expanded("sigma", error, series), 1.0) if np.ndim(error) else error)
+        if isinstance(error.sigma, Tensor) and error.sigma.ndim:
+            error = replace(error, sigma=_expanded("sigma", error.sigma, series))
         slope = error.residual(series, torch.zeros_like(series).masked_fill(~valid, torch.nan))[1]
         return error.whiten(self.of(name) * slope, valid)[:, part], part
 
@@ -196,7 +198,7 @@ def forward(
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise ConfigError(f"Given twice: {', '.join(twice)}.")
     problem = pose(model, forcing, theta)
-    start = initial_storage(model, forcing, storage0).detach()
+    start = given_start(model, forcing, storage0)
     found = forward_sensitivity(problem, start, names, solver or Automatic())
     for message in found.report.bounds:
         warnings.warn(message, StepBoundWarning, stacklevel=2)

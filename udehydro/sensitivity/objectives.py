@@ -63,9 +63,17 @@ def storage_at(name: str, date: str) -> Objective:
 
 
 def score(metric: Callable[[Tensor, Tensor], Tensor], observed: Tensor, start: str, end: str) -> Objective:
-    """A metric of discharge, e.g. ``nse``, against observations (T, *batch), or (T, basins) for all members."""
+    """A metric of discharge, e.g. ``nse``, against observations (T, *batch), or (T, basins) for all members.
+
+    ConfigError where the observations are not of the intervals of the record, whatever the dates.
+    """
 
     def objective(simulation: Simulation) -> Tensor:
+        if len(observed) != len(simulation.forcing):
+            raise ConfigError(
+                f"There are {len(observed)} observations for a record of {len(simulation.forcing)} intervals: cut both "
+                "alike, NaN where nothing was measured."
+            )
         part = simulation.forcing.between(start, end)
         flow, seen = simulation.discharge[part], observed.to(simulation.forcing.like)[part]
         seen = seen.reshape(len(seen), *(1,) * (flow.ndim - seen.ndim), *seen.shape[1:])

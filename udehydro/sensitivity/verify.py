@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pandas as pd
 import torch
@@ -18,11 +19,14 @@ from udehydro.sensitivity.adjoint import Adjoint, adjoint
 from udehydro.sensitivity.checks import STEPS, differences, own_size
 from udehydro.sensitivity.objectives import Objective
 from udehydro.sensitivity.perturbed import PREFIX, perturbed
-from udehydro.simulate import initial_storage, simulate
+from udehydro.sensitivity.start import given_start
+from udehydro.simulate import simulate
 from udehydro.simulation import Simulation
 from udehydro.solvers import Automatic
 from udehydro.solvers.one_step import OneStep
+from udehydro.structure import suggest
 
+KINDS = ("parameters", "storage0", "lambda", "forcing", "flux", "weights")
 TOLERANCE = 1e-12
 BYTES = 2**28
 """Memory that the copies run side by side may take."""
@@ -38,6 +42,7 @@ def verify(
     solver: OneStep | None = None,
     days: int = 4,
     steps: Sequence[float] = STEPS,
+    kinds: Sequence[str] = KINDS,
     seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
@@ -55,28 +60,43 @@ def verify(
     days : random intervals of every series, edges, and directions; the interval that matters most to each objective
         is added to those of a series.
     steps : relative for parameters, storages and weights, in their units for series.
+    kinds : of quantities, if not all.
 
     Returns
     -------
     Table with a row per objective, quantity and basin: ``error`` (relative, in norm, at the best step), ``kinks`` left
-    out of ``entries`` there, and ``unseen``: whether the gradient is too small for differences to see.
+    out of ``entries`` there, ``round_off`` of the differences as a share of the gradient, below which an error means
+    nothing, and ``unseen``: whether that leaves nothing to compare.
+
+    Raises
+    ------
+    ConfigError
+        For a forcing with members, or in another precision than float64.
     """
     if len(forcing.batch) > 1:
         raise ConfigError(f"verify() makes members of its own; the forcing has a batch of shape {forcing.batch}.")
+    if forcing.like.dtype != torch.float64:
+        raise ConfigError(
+            f"Differences of runs in {forcing.like.dtype} are round-off: take forcing.to(dtype=torch.float64)."
+        )
     solver = Automatic(tolerance=TOLERANCE, warm_start=False) if solver is None else solver
-    task = _Task(model, forcing, objectives, theta, storage0, solver, days, seed)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ConfigError(f"There is no kind '{kind}' of derivatives.{suggest(kind, KINDS)}")
+    task = _Task(model, forcing, objectives, theta, storage0, solver, days, seed, tuple(kinds))
     rows = []
-    for kind, gradient, function in tqdm(task.quantities(), "verify", task.count, disable=not progress, leave=False):
+    for make in tqdm(task.makers, "verify", disable=not progress, leave=False):
+        kind, gradient, function = make()
         zero = torch.zeros(len(gradient), dtype=gradient.dtype, device=gradient.device)
         found = differences(function, zero, steps=steps).against(gradient)
         whole = found.error.ndim == 1  # of the sum over the batch
         for i, objective in enumerate(objectives):
             for b, name in enumerate(["all"] if whole else forcing.basins or range(math.prod(forcing.batch))):
-                error, kinks, unseen = (
-                    v.reshape(len(objectives), -1)[i, b].item() for v in (found.error, found.excluded, found.unseen)
-                )
-                rows.append((objective, kind, str(name), error, kinks, found.size, unseen))
-    return pd.DataFrame(rows, columns=["objective", "quantity", "basin", "error", "kinks", "entries", "unseen"])
+                parts = (found.error, found.excluded, found.round_off, found.unseen)
+                error, kinks, *rest = (v.reshape(len(objectives), -1)[i, b].item() for v in parts)
+                rows.append((objective, kind, str(name), error, kinks, found.size, *rest))
+    names = ["objective", "quantity", "basin", "error", "kinks", "entries", "round_off", "unseen"]
+    return pd.DataFrame(rows, columns=names)
 
 
 Quantity = tuple[str, Tensor, Callable[[Tensor], Tensor]]
@@ -95,35 +115,33 @@ class _Task:
     solver: OneStep
     days: int
     seed: int
+    kinds: Sequence[str] = KINDS
 
     def __post_init__(self):
         self.generator = torch.Generator().manual_seed(self.seed)
-        self.start = initial_storage(self.model, self.forcing, self.storage0).detach()
-        given = dict(zip(self.model.parameter_names, self.model.theta(self.theta, self.forcing.like), strict=True))
-        self.given = {n: v.detach() for n, v in given.items()}
+        self.start = given_start(self.model, self.forcing, self.storage0)
+        batch, given = self.forcing.batch, self.model.theta(self.theta, self.forcing.like)
+        self.given = {n: v.detach() for n, v in zip(self.model.parameter_names, given, strict=True)}
+        self.static = {n: v.expand(batch) for n, v in self.given.items() if v.ndim <= len(batch)}
         self.found = [
             adjoint(self.model, self.forcing, o, theta=self.given, storage0=self.start, solver=self.solver, fluxes=True)
             for o in self.objectives.values()
         ]
         self.named, self.record = perturbed(self.model, self.forcing)
-        self.count = 3 + len(self.named.forcing_names) + any(p.requires_grad for p in self.model.parameters())
-
-    def quantities(self) -> Iterator[Quantity]:
-        yield self.parameters()
-        yield self.storages()
-        yield self.edges()
+        learned = any(p.requires_grad for p in self.model.parameters())
+        makers: list[tuple[str, Callable[[], Quantity]]] = [("parameters", self.parameters)] if self.static else []
+        makers += [("storage0", self.storages), ("lambda", self.edges)]
         for name in self.named.forcing_names:
-            yield self.series(name)
-        if self.count > 3 + len(self.named.forcing_names):
-            yield self.weights()
+            makers.append(("flux" if name.startswith(PREFIX) else "forcing", partial(self.series, name)))
+        makers += [("weights", self.weights)] if learned else []
+        self.makers = [make for kind, make in makers if kind in self.kinds]
 
     def gradient(self, of: Callable[[Adjoint], Sequence[Tensor]]) -> Tensor:
         """Entries of the adjoint of every objective, (n, objectives, *batch)."""
         return torch.stack([torch.stack(list(of(a))) for a in self.found], dim=1)
 
     def parameters(self) -> Quantity:
-        batch = self.forcing.batch
-        static = {n: v.expand(batch) for n, v in self.given.items() if v.ndim <= len(batch)}
+        static = self.static
         size = {n: own_size(v) for n, v in static.items()}
 
         def function(points: Tensor) -> Tensor:
@@ -219,7 +237,7 @@ class _Task:
     def run(self, count: int, *, theta=None, storage0=None, moves: Mapping[str, Tensor] | None = None) -> Tensor:
         """Objectives (count, objectives, *batch) of copies that differ in what is given, as many at a time as fit."""
         named, record = (self.model, self.forcing) if moves is None else (self.named, self.record)
-        one = len(record) * math.prod(record.batch) * record.like.elementown_size()
+        one = len(record) * math.prod(record.batch) * record.like.element_size()
         one *= len(named.store_names) + len(named.flux_names) + len(named.forcing_names)
         most = max(1, BYTES // one)
         found = []
@@ -235,11 +253,9 @@ class _Task:
 
     def _theta(self, count: int, part: slice = slice(None)) -> dict[str, Tensor]:
         """Parameters for ``count`` members over some intervals."""
-        varies = {n: v.ndim > len(self.forcing.batch) for n, v in self.given.items()}
-        return {
-            n: v.expand(len(self.forcing), *v.shape[1:])[part].unsqueeze(1).expand(-1, count, *v.shape[1:])
-            if varies[n] else v for n, v in self.given.items()
-        }  # fmt: skip
+        varying = {n: v.expand(len(self.forcing), *v.shape[1:])[part] for n, v in self.given.items()
+                   if n not in self.static}  # fmt: skip
+        return self.static | {n: v.unsqueeze(1).expand(-1, count, *v.shape[1:]) for n, v in varying.items()}
 
     def _evaluated(self, run: Simulation) -> Tensor:
         """All objectives of a run, (objectives, *batch), with a leading axis where it has members."""

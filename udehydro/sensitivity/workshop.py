@@ -21,7 +21,8 @@ from udehydro.sensitivity.checks import own_size
 from udehydro.sensitivity.naive import OneCall
 from udehydro.sensitivity.objectives import Objective
 from udehydro.sensitivity.peak import PeakMemory
-from udehydro.simulate import initial_storage, pose, simulate
+from udehydro.sensitivity.start import given_start
+from udehydro.simulate import pose, simulate
 from udehydro.simulation import Simulation
 from udehydro.solvers import SDIRK2, AllAtOnce, Compiled, Solver, Stepping, Torchdiffeq, compiled, forward_sensitivity
 
@@ -144,7 +145,8 @@ def _measured(task: _Task, way: Way, truth: Found, tapes: dict) -> dict:
 
 
 def _apart(found: Tensor, right: Tensor) -> float:
-    return float((found - right).norm() / right.norm())
+    gap = (found - right).norm()
+    return float(gap / right.norm()) if gap != 0.0 else 0.0
 
 
 @dataclass
@@ -163,7 +165,7 @@ class _Task:
         batch, names = self.forcing.batch, self.model.parameter_names
         given = {n: v.detach() for n, v in zip(names, self.model.theta(self.theta, self.forcing.like), strict=True)}
         self.given = {n: v for n, v in given.items() if v.ndim > len(batch)}
-        start = initial_storage(self.model, self.forcing, self.storage0).detach().unbind(-1)
+        start = given_start(self.model, self.forcing, self.storage0).unbind(-1)
         moved = {n: v.expand(batch) for n, v in given.items() if n not in self.given}
         self.base = moved | dict(zip(self.model.store_names, start, strict=True))
 
