@@ -348,6 +348,19 @@ def test_without_salib(monkeypatch):
         sobol(ishigami, CUBE, samples=4)
 
 
+def test_points_without_finite_derivatives_are_left_out():
+    """A root, whose slope at zero is infinite: as of scores of a run without variance."""
+    found = delsa(lambda x: (x["x1"] * (x["x1"] > 0.0)).sqrt() + x["x2"], CUBE, samples=64)
+    assert int(found["failed"]) == int((found["point"].sel(factor="x1") <= 0.0).sum()) == 32
+    assert np.isfinite(found["nu"]).all() and np.isfinite(found["bound"]).all() and np.isfinite(found["mean"]).all()
+    assert float(found["nu"].sel(factor="x2")) == pytest.approx((2.0 * math.pi) ** 2, rel=1e-12)
+
+
+def test_round_off_is_no_variance():
+    found = sobol(lambda x: 3.0 + 1e-15 * x["x1"] + 0.0 * x["x2"], CUBE, samples=64)
+    assert np.isnan(found["ST"]).all() and int(found["failed"]) == 0
+
+
 BAD = {
     "no power of two": (lambda: sobol(ishigami, CUBE, samples=100), "power of two"),
     "one sample": (lambda: delsa(ishigami, CUBE, samples=1), "power of two"),

@@ -46,15 +46,16 @@ def delsa(
         of a range and ``local``, which is S_j (sample, factor, *outputs), NaN where all derivatives are zero; its
         ``quantiles`` (quantile, factor, *outputs) and ``mean``; ``nu`` = E[derivative^2], and ``bound`` = nu / (V pi^2)
         with the variance V of the result, which the total Sobol index of a result without jumps does not exceed (Sobol
-        and Kucherenko 2009), with halves of 95 % intervals; ``failed`` (*outputs): points without a finite result,
-        which are left out.
+        and Kucherenko 2009), with halves of 95 % intervals; ``failed`` (*outputs): points without a finite result and
+        finite derivatives, which are left out.
     """
     import xarray as xr
 
     unit = space.sample(samples, seed)
     value, derivative = evaluate(function, space, unit, gradient=True, progress=progress)
     value, derivative = value.double().cpu(), derivative.double().cpu()
-    squares = derivative.square()
+    finite = value.isfinite() & derivative.isfinite().all(1)
+    squares = torch.where(finite.unsqueeze(1), derivative.square(), torch.nan)
     total = squares.sum(1, keepdim=True)
     local = squares / torch.where(total > 0, total, torch.nan)
     spread = torch.nanquantile(local, torch.tensor(quantiles, dtype=local.dtype, device=local.device), dim=0)
@@ -67,9 +68,9 @@ def delsa(
         "local": (("sample", *by_factor), local.numpy(), {"units": "1"}),
         "quantiles": (("quantile", *by_factor), spread.numpy(), {"units": "1"}),
         "mean": (by_factor, local.nanmean(0).numpy(), {"units": "1"}),
-        "failed": (dims, (~value.isfinite()).sum(0).numpy(), {"units": "1"}),
+        "failed": (dims, (~finite).sum(0).numpy(), {"units": "1"}),
     }
-    for name, (found, half) in _global(value, squares, resamples, seed).items():
+    for name, (found, half) in _global(torch.where(finite, value, torch.nan), squares, resamples, seed).items():
         units = {"units": SQUARED if name == "nu" else "1"}
         data |= {name: (by_factor, found.numpy(), units), f"{name}_conf": (by_factor, half.numpy(), units)}
     coords = space.coords() | getattr(function, "coords", {}) | {"quantile": list(quantiles)}

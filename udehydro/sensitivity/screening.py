@@ -17,6 +17,8 @@ from udehydro.sensitivity.space import Space, check_power_of_two
 Analysis = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 """Rows of a design (n, K) and results (n,) -> measures, each (K,)."""
 CONFIDENCE = 0.95
+ROUND_OFF = 1e-12
+"""Spread of a result, as a share of its size, below which it does not vary."""
 PER_RANGE, SQUARED = "unit of the result per range", "(unit of the result per range)^2"
 
 
@@ -175,7 +177,7 @@ def _screen(
     for i, y in enumerate(results.T):
         kept = finite[:, i].reshape(-1, block).all(1)
         rows = np.repeat(kept, block)
-        if kept.sum() < max(2, len(kept) / 2) or np.ptp(y[rows]) == 0.0:
+        if kept.sum() < max(2, len(kept) / 2) or np.ptp(y[rows]) <= ROUND_OFF * np.abs(y[rows]).max():
             continue
         answer = _quietly(analysis, unit[rows], y[rows])
         for name in units:
