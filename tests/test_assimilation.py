@@ -299,17 +299,18 @@ def test_any_batch_and_precision(batch):
 
 
 def test_spread_in_single_precision_of_precise_observations():
-    """The Hessian of thirty blocks, with entries up to 1e10, is not positive in single precision."""
-    record = weather(30, 2, seed=1)
+    """The Hessian of thirty blocks is far from the identity: summed in single precision it is not positive."""
+    record = weather(30, 2, seed=2)
     observed = run(record, {"snow": 5.0, "soil": 330.0}).discharge
     background = Background({"snow": 5.0, "soil": 300.0}, 20.0, {"prcp": 1.0})
     options = {"theta": THETA, "steps": 1, "spread": True}
     double, single = (
-        assimilate(MODEL, r, observed, background, Gaussian(1e-3), **options).storage0_sd
+        assimilate(MODEL, r, observed, background, Gaussian(1e-4), **options)
         for r in (record, record.to(dtype=torch.float32))
     )
-    # the run and its derivatives are known to about 1e-5
-    assert torch.allclose(single.double(), double, rtol=1e-3)
+    assert torch.allclose(single.storage0_sd.double(), double.storage0_sd, rtol=1e-4)
+    # rain of which flow says little suffers most, 4e-4
+    assert torch.allclose(single.multiplier_sd["prcp"].double(), double.multiplier_sd["prcp"], rtol=2e-3)
 
 
 def test_the_dataset_has_units(twin):
