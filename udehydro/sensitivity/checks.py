@@ -58,10 +58,10 @@ class Differences:
         blind = torch.maximum(gap, size) <= lost
         error = torch.where(blind, torch.where(seen, torch.inf, 0.0), gap / size)
         error = torch.where(kept.any(1), error, torch.inf)
+        round_off = (lost / size).nan_to_num(nan=torch.inf)
         best = error.argmin(0, keepdim=True)
-        excluded = self.kinked.sum(1).gather(0, best)[0]
-        round_off = (lost / size).gather(0, best)[0].nan_to_num(nan=torch.inf)
-        return Agreement(error.gather(0, best)[0], excluded, gradient.shape[0], ~seen, round_off)
+        found, excluded, round_off = (v.gather(0, best)[0] for v in (error, self.kinked.sum(1), round_off))
+        return Agreement(found, excluded, gradient.shape[0], ~seen, round_off)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from udehydro.simulation import rate_unit
 from udehydro.structure import Law, reads
 
 PREFIX = "added_to_"
+_MADE: WeakKeyDictionary[Balance, Balance] = WeakKeyDictionary()
+"""Perturbed models by the model they are made of: what is compiled for one serves again."""
 
 
 def perturbed(model: Balance, forcing: Forcing) -> tuple[Balance, Forcing]:
@@ -21,13 +24,12 @@ def perturbed(model: Balance, forcing: Forcing) -> tuple[Balance, Forcing]:
     The run is the same; derivatives by the new forcings are those by the fluxes of every interval.
     """
     s = model.structure
-    fluxes = tuple(replace(f, law=_added(f.law, PREFIX + f.name)) for f in s.fluxes)
-    names = [PREFIX + f.name for f in s.fluxes]
     units = {PREFIX + f.name: rate_unit(s, [f.name]) for f in s.fluxes}
-    made = Balance(replace(s, fluxes=fluxes, forcings={**s.forcings, **units}))
-    zeros = torch.zeros_like(forcing.like)
-    values = {**forcing.values, **dict.fromkeys(names, zeros)}
-    return made, replace(forcing, values=values, units={**forcing.units, **units})
+    if model not in _MADE:
+        fluxes = tuple(replace(f, law=_added(f.law, PREFIX + f.name)) for f in s.fluxes)
+        _MADE[model] = Balance(replace(s, fluxes=fluxes, forcings={**s.forcings, **units}))
+    values = {**forcing.values, **dict.fromkeys(units, torch.zeros_like(forcing.like))}
+    return _MADE[model], replace(forcing, values=values, units={**forcing.units, **units})
 
 
 def _added(law: Law, name: str) -> Law:
