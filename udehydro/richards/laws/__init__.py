@@ -4,8 +4,12 @@ from udehydro.richards.laws.base import DRY, RelativeLaw, SoilLaw
 from udehydro.richards.laws.broadbridge_white import BroadbridgeWhite
 from udehydro.richards.laws.brooks_corey import BrooksCorey
 from udehydro.richards.laws.classes import CLASSES, soil_class
+from udehydro.richards.laws.corrected import Corrected
+from udehydro.richards.laws.free_form import FreeForm
 from udehydro.richards.laws.gardner import Gardner
 from udehydro.richards.laws.haverkamp import Haverkamp, HaverkampLog
+from udehydro.richards.laws.monotone_net import MonotoneNet
+from udehydro.richards.laws.monotone_spline import MonotoneSpline
 from udehydro.richards.laws.van_genuchten import VanGenuchten
 
 __all__ = [
@@ -13,9 +17,13 @@ __all__ = [
     "DRY",
     "BroadbridgeWhite",
     "BrooksCorey",
+    "Corrected",
+    "FreeForm",
     "Gardner",
     "Haverkamp",
     "HaverkampLog",
+    "MonotoneNet",
+    "MonotoneSpline",
     "RelativeLaw",
     "SoilLaw",
     "VanGenuchten",

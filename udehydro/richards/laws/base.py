@@ -19,8 +19,8 @@ DRY = -1e7
 """Head of oven-dry soil [cm] (pF 7): where inverses stop and integrals of conductivity begin."""
 _NEAR = 1e-6
 """Suction beyond the air entry [cm] up to which integrals take the conductivity for the saturated one."""
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
-_PANELS = 12
+_EDGES = np.log(10.0) * np.linspace(-6.0, 8.0, 29)
+_GAUSS = np.polynomial.legendre.leggauss(12)
 _HALVINGS = 60
 
 Values = Mapping[str, "Tensor | float"]
@@ -113,19 +113,20 @@ class SoilLaw(nn.Module):
     def kirchhoff(self, psi: Tensor, p: Values, start: float = DRY) -> Tensor:
         """Integral of the conductivity from head ``start`` to psi [cm2/d], the Kirchhoff or matric flux potential.
 
-        By Gauss quadrature in the logarithm of suction: to about 1e-8 of its value for smooth laws.
+        By Gauss quadrature in the logarithm of suction; zero below ``start``. Good to 1e-9 of its value for curves as
+        steep as that of sand, to 1e-5 for that of uniform gravel. Within 1e-6 cm of air entry K counts as saturated.
         """
         entry = self.air_entry(p, psi)
         psi = psi + torch.zeros_like(self.conductivity(psi, p))
-        beyond = (psi - entry + _NEAR).clamp_min(0.0)
         low, high = torch.log((entry - psi).clamp_min(_NEAR)), torch.log(entry - start)
-        places = ((np.arange(_PANELS)[:, None] + 0.5 * (_NODES + 1.0)) / _PANELS).ravel()
-        shape = (-1, *(1,) * psi.ndim)
-        at = torch.as_tensor(places, dtype=psi.dtype, device=psi.device).reshape(shape)
-        weight = torch.as_tensor(np.tile(_WEIGHTS, _PANELS) / (2 * _PANELS), dtype=psi.dtype, device=psi.device)
-        suction = torch.exp(low + (high - low) * at)
-        inner = (weight.reshape(shape) * suction * self.conductivity(entry - suction, p)).sum(0) * (high - low)
-        return inner + beyond * self.conductivity(entry, p)
+        one = (1,) * psi.ndim
+        edges, nodes, weights = (torch.as_tensor(a, dtype=psi.dtype, device=psi.device) for a in (_EDGES, *_GAUSS))
+        edges = torch.minimum(torch.maximum(edges.reshape(-1, *one), low), high)  # their places do not move with psi
+        width = edges.diff(dim=0)
+        suction = torch.exp(edges[:-1, None] + width[:, None] * (0.5 + 0.5 * nodes).reshape(-1, *one))
+        mean = (0.5 * weights.reshape(-1, *one) * suction * self.conductivity(entry - suction, p)).sum(1)
+        beyond = (psi - entry + _NEAR).clamp_min(0.0)
+        return (mean * width).sum(0) + beyond * self.conductivity(entry, p)
 
 
 class RelativeLaw(SoilLaw):
