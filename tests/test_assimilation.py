@@ -7,7 +7,7 @@ import pytest
 import torch
 from tables import weather
 
-from udehydro import Balance, ConfigError, DataError, Forcing, SolverError, data, simulate
+from udehydro import Balance, ConfigError, DataError, Forcing, SolverError, StructureError, data, simulate
 from udehydro.assimilation import (
     Background,
     Windows,
@@ -22,6 +22,7 @@ from udehydro.assimilation.cost import Cost
 from udehydro.models import exphydro_mended, linear
 from udehydro.plot.assimilation import assimilated, skill_by_lead
 from udehydro.solvers import AllAtOnce, Automatic
+from udehydro.training import Observed
 from udehydro.training.gaussian import Gaussian
 from udehydro.training.metrics import nse, rmse
 
@@ -280,6 +281,37 @@ def test_an_empty_snow_store_stays_empty():
     assert ((found.storage0[:, 1] - 330.0).abs() < 3.0).all()
 
 
+def test_measured_snow_is_assimilated_beside_discharge():
+    """Snow that does not melt is its start plus what fell: its mean and spread are those of repeated measurements."""
+    record, sd, sigma = weather(12, 2, seed=1, warm=-40.0), 20.0, 5.0
+    start = {"snow": 200.0, "soil": 320.0}
+    truth = run(record, start)
+    measured = truth.store("snow") + sigma * torch.randn(13, 2, generator=generator())
+    measured[4:9, 0] = torch.nan
+    options = {"theta": THETA, "solver": TIGHT, "spread": True}
+    background = Background({**start, "snow": 170.0}, {"snow": sd})
+    found = assimilate(
+        MODEL, record, truth.discharge, background, Gaussian(0.1),
+        also=Observed("snow", measured, Gaussian(sigma)), **options,
+    )  # fmt: skip
+    count = torch.tensor([8.0, 13.0])
+    precision = 1.0 / sd**2 + count / sigma**2
+    fallen = truth.store("snow") - 200.0
+    wanted = (170.0 / sd**2 + (measured - fallen).nansum(0) / sigma**2) / precision
+    # the softplus is the identity up to exp(-8) standard deviations
+    assert torch.allclose(found.storage0[:, 0], wanted, atol=sd * 1e-3)
+    assert torch.allclose(found.storage0_sd[:, 0], precision**-0.5, rtol=1e-3)
+    assert torch.equal(found.count, 12 + count.long()) and found.converged.all()
+    without = assimilate(MODEL, record, truth.discharge, background, Gaussian(0.1), **options)
+    assert torch.allclose(without.storage0[:, 0], torch.tensor(170.0), atol=1e-6)
+    rate = Observed("et", truth.rate("et"), Gaussian(1.0))
+    both = assimilate(
+        MODEL, record, truth.discharge, background, Gaussian(0.1),
+        also=[Observed("snow", measured[1:], Gaussian(sigma), at="end"), rate], **options,
+    )  # fmt: skip
+    assert torch.equal(both.count, 24 + (~measured[1:].isnan()).sum(0))
+
+
 @pytest.mark.parametrize("batch", [(), (2,), (3, 2)])
 def test_any_batch_and_precision(batch):
     record = weather(20, 2, seed=1)
@@ -472,6 +504,17 @@ def test_observations_and_errors_that_make_no_sense():
             flow_error(torch.ones(5, 2), share, floor)
     with pytest.raises(ConfigError, match="steps"):
         assimilate(MODEL, record, torch.ones(5, 2), background, Gaussian(1.0), steps=0)
+    for also, error, message in (
+        (Observed("snow", torch.ones(5, 2)), ConfigError, "also takes Observed"),
+        (Observed("snow", torch.ones(5, 2), Gaussian(1.0), weight=2.0), ConfigError, "without a weight"),
+        ([torch.ones(5, 2)], ConfigError, "also takes Observed"),
+        (Observed("snw", torch.ones(5, 2), Gaussian(1.0)), StructureError, "Did you mean 'snow'"),
+        (Observed("snow", torch.ones(5), Gaussian(1.0)), DataError, r"observed has shape \(5,\).*\(snow\)"),
+        (Observed("snow", infinite, Gaussian(1.0)), DataError, "Observed snow is infinite in basin b1"),
+        (Observed("snow", torch.ones(5, 2), Gaussian(torch.ones(3, 2))), ConfigError, "sigma of the errors"),
+    ):
+        with pytest.raises(error, match=message):
+            assimilate(MODEL, record, torch.ones(5, 2), background, Gaussian(1.0), also=also)
     negative = torch.ones(5, 2)
     negative[0, 1] = -2.0
     with pytest.raises(ConfigError, match="not finite in basin b1"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,12 +13,14 @@ from tqdm import tqdm
 
 from udehydro.assimilation.background import Background, Controls
 from udehydro.assimilation.cost import Cost
+from udehydro.assimilation.observations import bound, discharge_of
 from udehydro.balance import Balance
-from udehydro.errors import ConfigError, DataError
+from udehydro.errors import ConfigError
 from udehydro.forcing import Forcing
 from udehydro.simulation import Simulation
 from udehydro.solvers import Automatic, Solver
 from udehydro.training.gaussian import Gaussian
+from udehydro.training.observed import Observed
 from udehydro.training.optimisers import CONVERGED, LBFGS
 
 OPTIMISER = LBFGS(max_step=10.0, gradient_tolerance=1e-6, loss_tolerance=1e-10)
@@ -34,8 +36,8 @@ class Analysis:
     controls : (*batch, P) in standard deviations of the background, which is zero.
     storage0 : initial storages (*batch, S), mm. ``multipliers`` : forcing -> factor of every interval (T, *batch).
     run, open_loop : the window as analysed and from the background; the forcing of ``run`` is the multiplied one.
-    observed : (T, *batch) mm/d; ``count`` (*batch) of its values that are there. Where there are none the analysis is
-        the background.
+    observed : discharge (T, *batch) mm/d; ``count`` (*batch) of values that are there, those of other series with it.
+        Where there are none the analysis is the background.
     cost_background, cost_observations, cost_start : (*batch) 1/2 |z|^2, 1/2 |r|^2, and the latter of the open loop.
     converged : (*batch); ``evaluations`` : runs and backward passes made.
     storage0_sd, multiplier_sd : standard deviations after the analysis, to first order; None, {} where not asked for.
@@ -102,6 +104,7 @@ def assimilate(
     background: Background,
     errors: Gaussian,
     *,
+    also: Observed | Sequence[Observed] = (),
     theta: Mapping[str, Tensor | float] | None = None,
     solver: Solver | None = None,
     steps: int = 100,
@@ -121,6 +124,9 @@ def assimilate(
     background : initial storages and forcing, and their errors.
     errors : of observed discharge; those of the model belong in here too, as it has no other place for them. See
         :func:`flow_error`.
+    also : measured series of other variables, such as snow: ``Observed(name, values, Gaussian(sigma))``, in the unit of
+        the variable and at the times that :class:`udehydro.training.Observed` says. Their errors are independent of
+        those of discharge.
     theta, solver : as in :func:`udehydro.simulate`.
     steps : evaluations of cost and gradient at most.
     spread : also standard deviations after the analysis, which takes one more backward pass for every interval.
@@ -129,37 +135,24 @@ def assimilate(
     Raises
     ------
     DataError
-        For observations of another shape, infinite or complex ones, and storages below zero.
+        For observations of another shape, infinite ones, and storages below zero.
     ConfigError
-        For a background or errors that do not fit the batch, and where the background has no finite cost.
+        For a background, errors or further series that do not fit the batch or the model, and where the background has
+        no finite cost.
     SolverError
         Where the background cannot be simulated.
     """
-    observed = _observed(observed, forcing)
-    errors = replace(errors, sigma=_sigma(errors, observed))
+    observed, errors = discharge_of(observed, errors, forcing)
     if not (isinstance(steps, int) and steps >= 1):
         raise ConfigError(f"steps has to be a whole number of at least 1, got {steps!r}.")
     solver = solver or Automatic()
     if isinstance(solver, Automatic):
         solver = replace(solver, runs=steps)  # a copy, whose guesses are those of this window
     theta = theta if theta is None else {n: v.detach() if isinstance(v, Tensor) else v for n, v in theta.items()}
-    cost = Cost(model, forcing, observed, Controls.of(background, model, forcing), errors, theta, solver)
+    controls, others = Controls.of(background, model, forcing), bound(also, model, forcing)
+    cost = Cost(model, forcing, observed, controls, errors, theta, solver, others)
     state = _minimised(cost, steps, progress)
     return _analysis(cost, state, spread)
-
-
-def flow_error(observed: Tensor, share: float | Tensor, floor: float | Tensor, *, correlation: float = 0.0) -> Gaussian:
-    """Errors of standard deviation ``share`` of the observed flow plus ``floor`` [mm/d], for ``observed`` (T, *batch).
-
-    Both are numbers or (*batch); ``correlation`` is that from interval to interval. ConfigError for a share below zero,
-    and a floor that is not above it: where flow is zero it is all there is.
-    """
-    least = [float(v.min() if isinstance(v, Tensor) else np.min(v)) for v in (share, floor)]
-    if not (least[0] >= 0.0 and least[1] > 0.0):
-        raise ConfigError(
-            f"Errors of flow need a share of 0 or more and a floor above 0 mm/d, got {share} and {floor}."
-        )
-    return Gaussian(share * _tensor(observed).nan_to_num(0.0).clamp_min(0.0) + floor, correlation=correlation)
 
 
 def _minimised(cost: Cost, steps: int, progress: str | None):
@@ -197,34 +190,6 @@ def _analysis(cost: Cost, state, spread: bool) -> Analysis:
         multiplier_sd = controls.multiplier_spread(z, covariance)
     return Analysis(
         z, storage0, controls.multipliers(z), run, replace(open_loop, forcing=cost.forcing), cost.observed,
-        (~cost.observed.isnan()).sum(0), *parts, (state.status == CONVERGED).reshape(batch),
+        cost.seen.sum(0), *parts, (state.status == CONVERGED).reshape(batch),
         int(state.evaluations.max()), storage0_sd, multiplier_sd,
     )  # fmt: skip
-
-
-def _observed(observed: Tensor, forcing: Forcing) -> Tensor:
-    observed = _tensor(observed).detach().to(forcing.like)
-    if observed.shape != forcing.like.shape:
-        raise DataError(
-            f"observed has shape {tuple(observed.shape)}, the forcing {tuple(forcing.like.shape)}: give (time, *batch) "
-            "of the window, NaN where missing."
-        )
-    if bool(observed.isinf().any()):
-        k, *element = observed.isinf().nonzero()[0].tolist()
-        raise DataError(f"Observed discharge is infinite in {forcing.label(k, element)}: missing values are NaN.")
-    return observed
-
-
-def _tensor(observed) -> Tensor:
-    """Of a tensor, an array or a DataArray."""
-    return observed if isinstance(observed, Tensor) else torch.from_numpy(np.asarray(observed))
-
-
-def _sigma(errors: Gaussian, observed: Tensor) -> Tensor:
-    sigma = torch.as_tensor(errors.sigma, dtype=observed.dtype, device=observed.device)
-    try:
-        return sigma.broadcast_to(observed.shape)
-    except RuntimeError:
-        raise ConfigError(
-            f"sigma of the errors has shape {tuple(sigma.shape)}, the observations {tuple(observed.shape)}."
-        ) from None

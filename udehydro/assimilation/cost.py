@@ -18,11 +18,12 @@ from udehydro.simulate import simulate
 from udehydro.simulation import Simulation
 from udehydro.solvers import Solver
 from udehydro.training.gaussian import Gaussian
+from udehydro.training.observed import Target
 
 
 @dataclass(frozen=True)
 class Cost:
-    """``J(z) = 1/2 |z|^2 + 1/2 |r(z)|^2`` of every window, r the whitened residuals of discharge.
+    """``J(z) = 1/2 |z|^2 + 1/2 |r(z)|^2`` of every window, r the whitened residuals of discharge and further series.
 
     The controls are those of the background in units of its standard deviations, so its covariance is the identity: the
     transform by the square root of B (Lorenc 1988, Q. J. R. Meteorol. Soc. 114:205; Courtier et al. 1994, 120:1367).
@@ -37,6 +38,7 @@ class Cost:
     errors: Gaussian
     theta: Mapping[str, Tensor | float] | None
     solver: Solver
+    others: tuple[Target, ...] = ()
 
     def run(self, z: Tensor) -> Simulation:
         """The window from the storages and with the weather of controls (*batch, P)."""
@@ -50,10 +52,16 @@ class Cost:
                 storage0=self.controls.storage0(z), solver=self.solver,
             )  # fmt: skip
 
+    @property
+    def seen(self) -> Tensor:
+        """Which values are there (R, *batch), those of discharge before those of the other series."""
+        return ~torch.cat([self.observed, *(o.values for o in self.others)]).isnan()
+
     def residuals(self, simulation: Simulation) -> Tensor:
-        """Whitened residuals (T, *batch), zero where nothing was observed."""
-        residual, _ = self.errors.residual(simulation.discharge, self.observed)
-        return self.errors.whiten(residual, ~self.observed.isnan())
+        """Whitened residuals (R, *batch), zero where nothing was observed."""
+        series = [(self.errors, simulation.discharge, self.observed)]
+        series += [(o.loss, o.observe(simulation), o.values) for o in self.others]
+        return torch.cat([e.whiten(e.residual(s, v)[0], ~v.isnan()) for e, s, v in series])
 
     def fit(self, simulation: Simulation) -> Tensor:
         """Half the sum of squared residuals (*batch)."""
@@ -81,14 +89,14 @@ class Cost:
     def covariance(self, z: Tensor) -> Tensor:
         """Covariance (*batch, P, P) of the controls at the minimum: inverse of the Gauss-Newton Hessian I + J' J.
 
-        J, the derivatives of the residuals, by one backward pass for every interval that has an observation. Its
+        J, the derivatives of the residuals, by one backward pass for every row that has an observation. Its
         square is never formed: in single precision the Hessian of precise observations need not be positive.
         """
         z = z.detach().requires_grad_()
         residuals = self.residuals(self.run(z))
         unit = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device).expand(*z.shape[:-1], -1, -1)
         rows = [*unit.unbind(-2)]
-        for k in (~self.observed.isnan()).reshape(len(self.observed), -1).any(1).nonzero()[:, 0].tolist():
+        for k in self.seen.reshape(len(residuals), -1).any(1).nonzero()[:, 0].tolist():
             rows += torch.autograd.grad(residuals[k].sum(), z, retain_graph=True)
         root = torch.linalg.qr(torch.stack(rows, dim=-2), mode="r").R
         inverse = torch.linalg.solve_triangular(root, unit, upper=True)
