@@ -1,4 +1,4 @@
-"""What the exact solutions share: checks of numbers and coordinates, the step response of a half-space, series by time."""
+"""What the exact solutions share: checks of numbers and coordinates, roots, series by time, the response to a step."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from scipy.special import erfc, erfcx
 from udehydro.errors import ConfigError, DataError
 
 Array = NDArray[np.float64]
+
+FORGOTTEN = 40.0
+"""exp(-40) is below round-off: where a series stops, and where a far boundary is not felt."""
 
 
 def need(true: bool, message: str) -> None:
@@ -51,8 +54,21 @@ def times(t: ArrayLike) -> Array:
     return array
 
 
+def bisect(function: Callable[[Array], Array], low: Array, high: Array) -> Array:
+    """The root in each of consecutive brackets of a function that is positive at the start of the first.
+
+    Its sign is taken to alternate from bracket to bracket, so that one of no width gives its end.
+    """
+    sign = (-1.0) ** np.arange(len(low))
+    for _ in range(64):
+        middle = (low + high) / 2
+        before = sign * function(middle) > 0
+        low, high = np.where(before, middle, low), np.where(before, high, middle)
+    return (low + high) / 2
+
+
 def by_time(evaluate: Callable[[Array, float], tuple[Array, ...]], x: Array, t: Array) -> tuple[Array, ...]:
-    """``evaluate(x, t)`` for each distinct time of the broadcast arrays, so that a series is as long as its time needs."""
+    """``evaluate(x, t)`` for each distinct time of the broadcast arrays, since times need series of different length."""
     x, t = np.broadcast_arrays(x, t)
     found: list[Array] = []
     for one in np.unique(t):

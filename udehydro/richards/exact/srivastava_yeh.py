@@ -1,4 +1,4 @@
-"""Srivastava and Yeh (1991): a step of recharge into a column of Gardner's soil above a water table, one or two layers.
+"""Srivastava and Yeh (1991): a step of recharge into a column of Gardner's soil above a water table.
 
 K = Ks exp(alpha psi) and theta = theta_r + (theta_s - theta_r) exp(alpha psi) make the equation linear in k = K / Ks:
 with Z = alpha z and T = alpha Ks t / (theta_s - theta_r), k_T = k_ZZ + k_Z and the downward flux is k + k_Z. Before t = 0
@@ -11,12 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import elementwise
 
-from udehydro.richards.exact._common import Array, by_time, contents, need, positive, step_response, times, within
-
-FORGOTTEN = 40.0
-"""exp(-40) is below round-off: where a series stops, and where a far boundary is not yet felt."""
+from udehydro.richards.exact._common import (
+    FORGOTTEN,
+    Array,
+    bisect,
+    by_time,
+    contents,
+    need,
+    positive,
+    step_response,
+    times,
+    within,
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class SrivastavaYeh:
 
     Attributes
     ----------
-    theta_r, theta_s : water contents; alpha : [1/cm]; ks : [cm/d].
+    theta_r, theta_s : water contents; alpha : [1/cm]; Ks : [cm/d].
     length : of the column [cm].
     recharge_before, recharge_after : downward flux at the surface [cm/d], negative for evaporation.
     psi_base : pressure head at z = 0 [cm], at most 0.
@@ -36,25 +43,25 @@ class SrivastavaYeh:
     Raises
     ------
     ConfigError
-        For recharge above ks (the soil would pond), or evaporation that no steady state can supply.
+        For recharge above Ks (the soil would pond), or evaporation that no steady state can supply.
     """
 
     theta_r: float
     theta_s: float
     alpha: float
-    ks: float
+    Ks: float
     length: float
     recharge_before: float
     recharge_after: float
     psi_base: float = 0.0
 
     def __post_init__(self):
-        positive("Srivastava-Yeh", alpha=self.alpha, ks=self.ks, length=self.length)
+        positive("Srivastava-Yeh", alpha=self.alpha, Ks=self.Ks, length=self.length)
         contents("Srivastava-Yeh", self.theta_r, self.theta_s)
         need(self.psi_base <= 0, f"Srivastava-Yeh: psi_base = {self.psi_base} cm must not be above zero.")
         for q in (self.recharge_before, self.recharge_after):
-            fits = q <= self.ks and self._steady(self.length, q) > 0
-            need(fits, f"Srivastava-Yeh: no unsaturated steady state has a recharge of {q} cm/d (ks = {self.ks} cm/d).")
+            fits = q <= self.Ks and self._steady(self.length, q) > 0
+            need(fits, f"Srivastava-Yeh: no unsaturated steady state has a recharge of {q} cm/d (Ks = {self.Ks} cm/d).")
 
     def psi(self, z: ArrayLike, t: ArrayLike) -> Array:
         """Pressure head [cm], of the shape of z and t broadcast."""
@@ -66,31 +73,31 @@ class SrivastavaYeh:
 
     def flux(self, z: ArrayLike, t: ArrayLike) -> Array:
         """Darcy flux, positive upward [cm/d]; at t = 0 the steady one of before, also at the surface."""
-        return -self.ks * self._relative(z, t)[1]
+        return -self.Ks * self._relative(z, t)[1]
 
     def _steady(self, z, recharge: float):
-        q = recharge / self.ks
+        q = recharge / self.Ks
         return q + (np.exp(self.alpha * self.psi_base) - q) * np.exp(-self.alpha * z)
 
     def _relative(self, z: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
         """k and the downward flux over Ks."""
         z, t = within("z", z, 0, self.length), times(t)
-        scaled = t * (self.alpha * self.ks / (self.theta_s - self.theta_r))
+        scaled = t * (self.alpha * self.Ks / (self.theta_s - self.theta_r))
         gain, flow = by_time(lambda x, now: _unit_step(x, now, self.alpha * self.length), self.alpha * z, scaled)
-        step = (self.recharge_after - self.recharge_before) / self.ks
-        return self._steady(z, self.recharge_before) + step * gain, self.recharge_before / self.ks + step * flow
+        step = (self.recharge_after - self.recharge_before) / self.Ks
+        return self._steady(z, self.recharge_before) + step * gain, self.recharge_before / self.Ks + step * flow
 
 
 def _unit_step(z: Array, t: float, depth: float) -> tuple[Array, Array]:
     """Change of k and of the downward flux by a unit step of flux at z = depth, with k kept at z = 0; dimensionless."""
     if t == 0:
         return np.zeros_like(z), np.zeros_like(z)
-    if depth > FORGOTTEN or depth**2 / t + t / 4 > FORGOTTEN and t < 2 * depth:
+    if depth > FORGOTTEN or (t < 2 * depth and depth**2 / t + t / 4 > FORGOTTEN):
         # the first image of the surface in the base; the second is smaller by exp(-depth^2 / t - t / 4) or exp(-depth)
         near, far = step_response(depth - z, t), step_response(depth + z, t)
         image = np.exp(-z)
         return near[0] - image * far[0], near[1] - image * (far[0] - far[1])
-    root = _homogeneous_roots(int(np.sqrt(FORGOTTEN / t) * depth / np.pi) + 2, depth)
+    root = characteristic_roots(int(np.sqrt(FORGOTTEN / t) * depth / np.pi) + 2, depth)
     weight = np.sin(root * depth) * np.exp(-(root**2) * t) / (1 + depth / 2 + 2 * root**2 * depth)
     angle = z[..., None] * root
     scale = 4 * np.exp((depth - z) / 2 - t / 4)
@@ -98,153 +105,11 @@ def _unit_step(z: Array, t: float, depth: float) -> tuple[Array, Array]:
     return gain, 1 - scale * ((np.sin(angle) / 2 + root * np.cos(angle)) @ weight)
 
 
-def _homogeneous_roots(count: int, depth: float) -> Array:
+def characteristic_roots(count: int, depth: float) -> Array:
     """The first roots of sin(l depth) + 2 l cos(l depth), one in each ((n - 1/2) pi / depth, n pi / depth)."""
     n = np.arange(1, count + 1)
-    return _roots(lambda l: np.sin(l * depth) + 2 * l * np.cos(l * depth), (n - 0.5) * np.pi / depth, n * np.pi / depth)
 
+    def surface_flux(l: Array) -> Array:
+        return np.sin(l * depth) + 2 * l * np.cos(l * depth)
 
-def _roots(function, low: Array, high: Array) -> Array:
-    return elementwise.find_root(function, (low, high), tolerances={"xatol": 0.0, "fatol": 0.0}).x
-
-
-@dataclass(frozen=True)
-class SrivastavaYehLayers:
-    """Two layers of the same alpha; pairs are (lower, upper). Heights, times and fluxes as of `SrivastavaYeh`.
-
-    Attributes
-    ----------
-    theta_r, theta_s, ks, length : pairs; alpha : of both layers.
-    recharge_before, recharge_after, psi_base : as of `SrivastavaYeh`.
-
-    theta jumps at the interface, which counts as the lower layer; psi and the flux do not. The cases A, B and C of the
-    paper are one here: with E = l^2 + 1/4, and beta E = m^2 + 1/4 in the upper layer, eigenfunctions are entire in l^2 and
-    m^2, whatever their sign. Coefficients are those of the self-adjoint problem (checked against the paper's for all
-    cases and layers of unequal thickness).
-
-    Raises
-    ------
-    ConfigError
-        As of `SrivastavaYeh`, and for alpha (length) above 40, where the series loses its digits.
-    """
-
-    theta_r: tuple[float, float]
-    theta_s: tuple[float, float]
-    alpha: float
-    ks: tuple[float, float]
-    length: tuple[float, float]
-    recharge_before: float
-    recharge_after: float
-    psi_base: float = 0.0
-
-    def __post_init__(self):
-        positive("Srivastava-Yeh", alpha=self.alpha, ks=self.ks, length=self.length)
-        contents("Srivastava-Yeh", self.theta_r, self.theta_s)
-        need(self.psi_base <= 0, f"Srivastava-Yeh: psi_base = {self.psi_base} cm must not be above zero.")
-        for q in (self.recharge_before, self.recharge_after):
-            least = self._steady(np.cumsum(self.length), q).min()
-            fits = q <= min(self.ks) and least > 0
-            need(fits, f"Srivastava-Yeh: no unsaturated steady state has a recharge of {q} cm/d (ks = {self.ks} cm/d).")
-        deep = self.alpha * sum(self.length)
-        need(deep <= 40, f"Srivastava-Yeh: alpha x length = {deep:.3g} of two layers is above 40; take a shorter column.")
-
-    def psi(self, z: ArrayLike, t: ArrayLike) -> Array:
-        """Pressure head [cm], of the shape of z and t broadcast."""
-        return np.log(self._relative(z, t)[0]) / self.alpha
-
-    def theta(self, z: ArrayLike, t: ArrayLike) -> Array:
-        """Water content."""
-        upper = (np.asarray(z, dtype=float) > self.length[0]).astype(int)
-        low, high = np.asarray(self.theta_r)[upper], np.asarray(self.theta_s)[upper]
-        return low + (high - low) * self._relative(z, t)[0]
-
-    def flux(self, z: ArrayLike, t: ArrayLike) -> Array:
-        """Darcy flux, positive upward [cm/d]; at t = 0 the steady one of before, also at the surface."""
-        return -self._relative(z, t)[1]
-
-    def _steady(self, z, recharge: float) -> Array:
-        below, above = (recharge / k for k in self.ks)
-        lower = below + (np.exp(self.alpha * self.psi_base) - below) * np.exp(-self.alpha * np.minimum(z, self.length[0]))
-        return above + (lower - above) * np.exp(-self.alpha * np.maximum(z - self.length[0], 0))
-
-    def _relative(self, z: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
-        """k, over the layer's Ks, and the downward flux [cm/d]."""
-        z, t = within("z", z, 0, sum(self.length)), times(t)
-        scaled = t * (self.alpha * self.ks[0] / (self.theta_s[0] - self.theta_r[0]))
-        gain, flow = by_time(self._unit_step, z * self.alpha, scaled)
-        step = self.recharge_after - self.recharge_before
-        return self._steady(z, self.recharge_before) + step / self.ks[0] * gain, self.recharge_before + step * flow
-
-    def _unit_step(self, z: Array, t: float) -> tuple[Array, Array]:
-        """Change of k and downward flux by a step at the surface, of one in units of the lower Ks; dimensionless."""
-        lower, upper = (self.alpha * x for x in self.length)
-        ratio = self.ks[1] / self.ks[0]
-        beta = (self.theta_s[1] - self.theta_r[1]) / (self.theta_s[0] - self.theta_r[0]) / ratio
-        if t == 0:
-            return np.zeros_like(z), np.zeros_like(z)
-        if t / beta < upper**2 / (4 * FORGOTTEN):  # the interface is not felt yet
-            gain, flow = step_response(lower + upper - z, t / beta)
-            return gain / ratio, flow
-        count = int(np.sqrt(FORGOTTEN / t) * (lower + np.sqrt(beta) * upper) / np.pi) + 3
-        rate = _layered_roots(count, lower, upper, ratio, beta)
-        value, flux, surface, norm = _eigenfunctions(z[..., None], rate, lower, upper, ratio, beta)
-        weight = surface / (rate * norm) * np.exp(-rate * t)
-        steady = 1 - np.exp(-np.minimum(z, lower))
-        steady = 1 / ratio + (steady - 1 / ratio) * np.exp(-np.maximum(z - lower, 0))
-        scale = np.exp((lower + upper - z) / 2)
-        return steady - scale * (value @ weight), 1 - scale * (flux @ weight)
-
-
-def _sine(square: Array, x: Array | float) -> Array:
-    """sin(l x) / l for l^2 of either sign."""
-    root = np.sqrt(np.abs(square))
-    safe = np.where(root * x < 1e-8, 1.0, root)
-    return np.where(root * x < 1e-8, x, np.where(square > 0, np.sin(root * x), np.sinh(root * x * (square < 0))) / safe)
-
-
-def _cosine(square: Array, x: Array | float) -> Array:
-    """cos(l x) for l^2 of either sign."""
-    root = np.sqrt(np.abs(square))
-    return np.where(square > 0, np.cos(root * x), np.cosh(root * x * (square < 0)))
-
-
-def _layered_roots(count: int, lower: float, upper: float, ratio: float, beta: float) -> Array:
-    """The first rates of decay E: where value and flux of the solutions from the base and from the surface agree.
-
-    The ratio of flux to value falls with E from below and rises from above, so that there is exactly one root before the
-    first of their poles and between any two: none can be missed.
-    """
-
-    def mismatch(rate: Array) -> Array:
-        l2, m2 = rate - 0.25, beta * rate - 0.25
-        s, c = _sine(m2, upper), _cosine(m2, upper)
-        return (_cosine(l2, lower) + _sine(l2, lower) / 2) * (c + s / 2) - ratio * beta * rate * _sine(l2, lower) * s
-
-    poles = np.concatenate(
-        [
-            0.25 + (np.arange(1, count + 1) * np.pi / lower) ** 2,
-            (0.25 + _homogeneous_roots(count, upper) ** 2) / beta,
-        ]
-    )
-    poles = np.concatenate([[0.0], np.sort(poles)[:count]])
-    return _roots(mismatch, poles[:-1], poles[1:])
-
-
-def _eigenfunctions(z: Array, rate: Array, lower: float, upper: float, ratio: float, beta: float):
-    """exp(z / 2) times value and flux at z (..., 1) of every root, value at the surface, and norm (N,)."""
-    l2, m2 = rate - 0.25, beta * rate - 0.25
-
-    def below(x):
-        return _sine(l2, x), _cosine(l2, x) + _sine(l2, x) / 2
-
-    def above(x):
-        return _cosine(m2, x) + _sine(m2, x) / 2, ratio * beta * rate * _sine(m2, x)
-
-    low, high = np.stack(below(lower)), np.stack(above(upper))
-    pick = np.abs(low).max(0) * 0 + (np.hypot(low[0], high[0]) < np.hypot(low[1], high[1]))
-    scale = [np.where(pick == 1, high[1], high[0]), np.where(pick == 1, low[1], low[0])]
-    inside = z <= lower
-    parts = [below(np.minimum(z, lower)), above(lower + upper - np.maximum(z, lower))]
-    value, flux = (np.where(inside, scale[0] * parts[0][i], scale[1] * parts[1][i]) for i in (0, 1))
-    norm = scale[0] ** 2 * _square_of_sine(l2, lower) + scale[1] ** 2 * ratio * beta * _square_above(m2, upper)
-    return value, flux, scale[1], norm
+    return bisect(surface_flux, (n - 0.5) * np.pi / depth, n * np.pi / depth)
