@@ -1,0 +1,161 @@
+"""What happens at the two ends of a column.
+
+Each end has a node without thickness, whose head is an unknown like those of the cells. A boundary adds one equation
+for it, so that limits which switch (a pond that overflows, a seepage face that opens) are found inside Newton's
+iteration, by its own equation, not by trial around it.
+
+A value is a number, a tensor that broadcasts to the batch, or the name of a series of the forcing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Value = "float | str | Tensor"
+
+
+class Node(NamedTuple):
+    """An end node within an implicit stage; every field is (columns,).
+
+    Attributes
+    ----------
+    psi, neighbour : head of the node and of the cell beside it [cm].
+    supply : what the column moves into the node [cm/d].
+    known : water the node holds at the end of the stage without the stage's own rate [cm].
+    tau : length of the stage [d].
+    """
+
+    psi: Tensor
+    neighbour: Tensor
+    supply: Tensor
+    known: Tensor
+    tau: Tensor
+
+
+class Closure(NamedTuple):
+    """A boundary's equation ``row = 0``, what it moves into the node from outside [cm/d], and the excess it refuses."""
+
+    row: Tensor
+    inflow: Tensor
+    excess: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Head:
+    """Pressure head at the end of the column [cm]."""
+
+    psi: float | str | Tensor = 0.0
+
+    units = {"psi": "cm"}
+    ponds = False
+
+    def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
+        return Closure(node.psi - v["psi"], -node.supply)
+
+    def start(self, node: Tensor, v: dict[str, Tensor]) -> Tensor:
+        return v["psi"].expand_as(node)
+
+
+@dataclass(frozen=True)
+class WaterTable:
+    """Water table at ``depth`` below the surface [cm], hydrostatic from the bottom of the column to it."""
+
+    depth: float | str | Tensor
+
+    units = {"depth": "cm"}
+    ponds = False
+
+    def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
+        return Closure(node.psi - (v["bottom"] - v["depth"]), -node.supply)
+
+    def start(self, node: Tensor, v: dict[str, Tensor]) -> Tensor:
+        return (v["bottom"] - v["depth"]).expand_as(node)
+
+
+@dataclass(frozen=True)
+class Flux:
+    """Flux through the end of the column [cm/d], positive upwards: at the surface evaporation, minus infiltration."""
+
+    q: float | str | Tensor = 0.0
+
+    units = {"q": "cm/d"}
+    ponds = False
+
+    def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
+        inflow = -outward * v["q"]
+        return Closure(-node.known - node.tau * (node.supply + inflow), inflow.expand_as(node.psi))
+
+    def start(self, node: Tensor, v: dict[str, Tensor]) -> Tensor:
+        return node
+
+
+@dataclass(frozen=True)
+class FreeDrainage:
+    """Water leaves by gravity alone, d psi / dz = 0."""
+
+    units = {}
+    ponds = False
+
+    def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
+        return Closure(node.psi - node.neighbour, -node.supply)
+
+    def start(self, node: Tensor, v: dict[str, Tensor]) -> Tensor:
+        return node
+
+
+@dataclass(frozen=True)
+class SeepageFace:
+    """Water leaves at atmospheric pressure, and none enters: psi <= 0, outflow >= 0, and one of them is zero."""
+
+    units = {}
+    ponds = False
+
+    def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
+        return Closure(torch.maximum(node.psi, -node.tau * node.supply), -node.supply)
+
+    def start(self, node: Tensor, v: dict[str, Tensor]) -> Tensor:
+        return node.clamp_max(0.0)
+
+
+@dataclass(frozen=True)
+class Atmospheric:
+    """Rain and evaporation as far as the soil can take and give them.
+
+    The surface holds a pond of ``max(psi, 0)``. Its head stays between two limits: at the upper one what does not
+    infiltrate runs off, at the lower one evaporation is what the soil delivers.
+
+    Parameters
+    ----------
+    rain, evaporation : potential rates [cm/d].
+    pond : depth at which the surface overflows [cm].
+    driest : lowest head of the surface [cm].
+    """
+
+    rain: float | str | Tensor = 0.0
+    evaporation: float | str | Tensor = 0.0
+    pond: float | str | Tensor = 0.0
+    driest: float | str | Tensor = -15000.0
+
+    units = {"rain": "cm/d", "evaporation": "cm/d", "pond": "cm", "driest": "cm"}
+    ponds = True
+
+    def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
+        held, potential = node.psi.clamp_min(0.0), v["rain"] - v["evaporation"]
+        free = held - node.known - node.tau * (node.supply + potential)
+        above, below = node.psi - v["pond"], node.psi - v["driest"]
+        row = torch.maximum(above, torch.minimum(below, free))
+        limited = (above >= free) | (below <= free)
+        inflow = (held - node.known) / node.tau - node.supply
+        excess = torch.where(limited, potential - inflow, 0.0)
+        return Closure(row, potential - excess, excess)
+
+    def start(self, node: Tensor, v: dict[str, Tensor]) -> Tensor:
+        return torch.minimum(torch.maximum(node, v["driest"]), v["pond"])
+
+
+TOPS = (Head, Flux, Atmospheric, SeepageFace)
+BOTTOMS = (Head, Flux, FreeDrainage, SeepageFace, WaterTable)

@@ -1,0 +1,229 @@
+"""The equations of an implicit stage, and their tridiagonal Jacobian.
+
+Nodes are the cells and, without thickness, the two ends of the column and the interfaces between layers. Every segment
+between two nodes lies in one soil. A stage of length tau solves, for the water M(psi) that every node holds [cm],
+
+    M(psi) - known - tau F(psi) = 0 ,     F = flux from below - flux to above - uptake
+
+and, at the ends, the equation of the boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from udehydro.richards.column.boundary import Closure, Node
+from udehydro.richards.column.column import Column
+
+TOP, BOTTOM, RUNOFF, DEFICIT = range(4)
+"""What is counted [cm]: inflow through both ends, runoff, and evaporation the soil did not deliver; then every sink."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes (cell,) and distances between nodes (segment,) in cm; the nodes of every layer, ends included."""
+
+    thickness: Tensor
+    distance: Tensor
+    storage: Tensor
+    gravity: float
+    depth: Tensor
+    nodes: tuple[slice, ...]
+
+    @classmethod
+    def of(cls, column: Column, like: Tensor) -> Geometry:
+        thickness = torch.as_tensor(column.grid.thickness, dtype=like.dtype, device=like.device)
+        distance, storage, nodes = [], [], []
+        for i, (layer, cells) in enumerate(zip(column.layers, column.cells_of_layers, strict=True)):
+            half = 0.5 * thickness[cells]
+            distance += [half[:1], half[:-1] + half[1:], half[-1:]]
+            storage.append(torch.full_like(half, layer.specific_storage))
+            nodes.append(slice(cells.start + i, cells.stop + i + 2))
+        gravity = 0.0 if column.horizontal else 1.0
+        return cls(thickness, torch.cat(distance), torch.cat(storage), gravity, thickness.sum(), tuple(nodes))
+
+    def cells(self, psi: Tensor) -> Tensor:
+        """Values of the cells (columns, cell) out of those of all nodes."""
+        parts = [psi[:, n.start + 1 : n.stop - 1] for n in self.nodes]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def spread(self, cells: Tensor, top: Tensor | None = None) -> Tensor:
+        """Values of all nodes (columns, node) from those of the cells; zero elsewhere, but for ``top`` (columns, 1)."""
+        zero = torch.zeros_like(cells[:, :1])
+        parts = [zero if top is None else top]
+        for i, n in enumerate(self.nodes):
+            parts += [cells[:, n.start - i : n.stop - i - 2], zero]
+        return torch.cat(parts, dim=1)
+
+
+class Stage(NamedTuple):
+    """A stage at some heads: its equations, and the rates that follow from them.
+
+    Attributes
+    ----------
+    row : (columns, node) what has to vanish.
+    rate : (columns, node) change of the water in nodes [cm/d].
+    moved : (columns, 4 + sinks) rates that are counted [cm/d], by TOP, BOTTOM, RUNOFF, DEFICIT and sink.
+    """
+
+    row: Tensor
+    rate: Tensor
+    moved: Tensor
+
+
+class Linear(NamedTuple):
+    """A stage with the three diagonals of d row / d psi, each (columns, node), and the capacity d M / d psi."""
+
+    row: Tensor
+    rate: Tensor
+    moved: Tensor
+    lower: Tensor
+    diagonal: Tensor
+    upper: Tensor
+    capacity: Tensor
+
+
+@dataclass(frozen=True)
+class System:
+    """The equations of some columns; values are (columns or 1, width), those of the ends (columns or 1,)."""
+
+    column: Column
+    geometry: Geometry
+    soil: tuple[dict[str, Tensor], ...]
+    top: dict[str, Tensor]
+    bottom: dict[str, Tensor]
+    sinks: tuple[dict[str, Tensor], ...]
+
+    @classmethod
+    def of(cls, column: Column, geometry: Geometry, keys, values: Sequence[Tensor]) -> System:
+        soil, sinks = tuple({} for _ in column.layers), tuple({} for _ in column.sinks)
+        top, bottom = {}, {"bottom": geometry.depth}
+        for (kind, i, name), value in zip(keys, values, strict=True):
+            if kind in ("top", "bottom"):
+                (top if kind == "top" else bottom)[name] = value[:, 0]
+            else:
+                (soil if kind == "soil" else sinks)[i][name] = value
+        return cls(column, geometry, soil, top, bottom, sinks)
+
+    def begin(self, psi: Tensor) -> Tensor:
+        """Heads to start an iteration from: those of the ends as the boundaries would have them."""
+        top = self.column.top.start(psi[:, 0], self.top).unsqueeze(1)
+        bottom = self.column.bottom.start(psi[:, -1], self.bottom).unsqueeze(1)
+        return torch.cat([top, psi[:, 1:-1], bottom], dim=1)
+
+    def stage(self, psi: Tensor, known: Tensor, tau: Tensor) -> Stage:
+        """Equations and rates at heads ``psi`` (columns, node), differentiable by everything."""
+        cells = self.geometry.cells(psi)
+        flux = self._flux(psi, self._conductivity([psi[:, n] for n in self.geometry.nodes]))[0]
+        ends = self._ends(*self._end_nodes(psi, flux, known, tau))
+        return self._assemble(psi, known, tau, self.water(cells), flux, self._uptakes(cells), ends)
+
+    def linear(self, psi: Tensor, known: Tensor, tau: Tensor) -> Linear:
+        """A stage and its Jacobian, without a graph."""
+        g = self.geometry
+        local, (c_slope, u_slope, *k_slope) = _with_slopes(
+            lambda a, b, *points: (self.water(a), self._uptakes(b), self._conductivity(points)),
+            [g.cells(psi), g.cells(psi), *(psi[:, n] for n in g.nodes)],
+        )
+        mass, uptakes, conductivity = local
+        flux, value, drive, by_upper, by_lower = self._flux(psi, conductivity)
+        # flux = value * drive; drive = (lower - upper) / distance - gravity
+        upper_slope, lower_slope = _segments(k_slope)
+        by_upper = by_upper * upper_slope * drive - value / g.distance
+        by_lower = by_lower * lower_slope * drive + value / g.distance
+        nodes = self._end_nodes(psi, flux, known, tau)
+        ends, partials = self._ends_with_slopes(nodes)
+        stage = self._assemble(psi, known, tau, mass, flux, uptakes, ends)
+        t, zero = tau.unsqueeze(-1), torch.zeros_like(psi[:, :1])
+        pond = (psi[:, :1] > 0.0).to(psi.dtype) if self.column.top.ponds else None
+        capacity = g.spread(c_slope, pond)
+        inner = torch.cat([zero, by_lower], 1) - torch.cat([by_upper, zero], 1)
+        diagonal = capacity + t * (g.spread(u_slope) + inner)
+        upper, lower = torch.cat([-t * by_lower, zero], 1), torch.cat([zero, t * by_upper], 1)
+        node, beside, supply = partials[0]
+        diagonal[:, 0], upper[:, 0] = node + supply * by_upper[:, 0], beside + supply * by_lower[:, 0]
+        node, beside, supply = partials[1]
+        diagonal[:, -1], lower[:, -1] = node - supply * by_lower[:, -1], beside - supply * by_upper[:, -1]
+        return Linear(*stage, lower, diagonal, upper, capacity)
+
+    def water(self, cells: Tensor) -> Tensor:
+        """Water in every cell at their heads (columns, cell), cm."""
+        g, parts = self.geometry, []
+        for layer, p, where in zip(self.column.layers, self.soil, self.column.cells_of_layers, strict=True):
+            psi = cells[:, where]
+            theta = layer.law.theta(psi, p)
+            if layer.specific_storage:
+                theta = theta + layer.specific_storage * psi.clamp_min(0.0)
+            parts.append(g.thickness[where] * theta)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _conductivity(self, points: Sequence[Tensor]) -> list[Tensor]:
+        """Conductivity at the nodes of every layer, its ends with the values of the cells beside."""
+        found = []
+        for layer, p, psi in zip(self.column.layers, self.soil, points, strict=True):
+            p = {n: v if v.shape[1] == 1 else torch.cat([v[:, :1], v, v[:, -1:]], 1) for n, v in p.items()}
+            found.append(layer.law.conductivity(psi, p))
+        return found
+
+    def _uptakes(self, cells: Tensor) -> list[Tensor]:
+        pairs = zip(self.column.sinks, self.sinks, strict=True)
+        return [sink.uptake(cells, v, self.geometry.thickness) for sink, v in pairs]
+
+    def _flux(self, psi: Tensor, conductivity: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Flux of every segment, positive upwards; its conductivity, drive, and derivatives by both conductivities."""
+        drive = psi.diff(dim=1) / self.geometry.distance - self.geometry.gravity
+        value, by_upper, by_lower = self.column.weighting(*_segments(conductivity), drive)
+        return value * drive, value, drive, by_upper, by_lower
+
+    def _end_nodes(self, psi: Tensor, flux: Tensor, known: Tensor, tau: Tensor) -> tuple[Node, Node]:
+        top = Node(psi[:, 0], psi[:, 1], flux[:, 0], known[:, 0], tau)
+        return top, Node(psi[:, -1], psi[:, -2], -flux[:, -1], known[:, -1], tau)
+
+    def _ends(self, top: Node, bottom: Node) -> tuple[Closure, Closure]:
+        return self.column.top.close(top, self.top, 1.0), self.column.bottom.close(bottom, self.bottom, -1.0)
+
+    def _ends_with_slopes(self, nodes: tuple[Node, Node]) -> tuple[tuple[Closure, Closure], list[list[Tensor]]]:
+        """Boundaries, and the derivatives of their rows by the node, the cell beside and the supply."""
+        with torch.enable_grad():
+            leaves = [[v.detach().requires_grad_() for v in node[:3]] for node in nodes]
+            ends = self._ends(*(Node(*x, *node[3:]) for x, node in zip(leaves, nodes, strict=True)))
+            total = ends[0].row.sum() + ends[1].row.sum()
+            slopes = torch.autograd.grad(total, leaves[0] + leaves[1], allow_unused=True, materialize_grads=True)
+        closed = [Closure(*(None if v is None else v.detach() for v in e)) for e in ends]
+        return (closed[0], closed[1]), [list(slopes[:3]), list(slopes[3:])]
+
+    def _assemble(self, psi, known, tau, mass, flux, uptakes, ends) -> Stage:
+        top, bottom = ends
+        zero = torch.zeros_like(psi[:, :1])
+        rate = torch.cat([flux, zero], 1) - torch.cat([zero, flux], 1)
+        if uptakes:
+            rate = rate - self.geometry.spread(sum(uptakes))
+        inner = self.geometry.spread(mass, zero) - known - tau.unsqueeze(-1) * rate
+        row = torch.cat([top.row.unsqueeze(1), inner[:, 1:-1], bottom.row.unsqueeze(1)], 1)
+        inflow = [top.inflow.unsqueeze(1), bottom.inflow.unsqueeze(1)]
+        rate = torch.cat([rate[:, :1] + inflow[0], rate[:, 1:-1], rate[:, -1:] + inflow[1]], 1)
+        excess = zero if top.excess is None else top.excess.unsqueeze(1)
+        counted = [*inflow, excess.clamp_min(0.0), (-excess).clamp_min(0.0), *(u.sum(1, keepdim=True) for u in uptakes)]
+        return Stage(row, rate, torch.cat(counted, 1))
+
+
+def _segments(points: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Values at the upper and at the lower end of every segment, from those at the nodes of every layer."""
+    if len(points) == 1:
+        return points[0][:, :-1], points[0][:, 1:]
+    return torch.cat([x[:, :-1] for x in points], 1), torch.cat([x[:, 1:] for x in points], 1)
+
+
+def _with_slopes(functions, arguments: Sequence[Tensor]):
+    """Values of elementwise functions, one argument each, and their derivatives by it."""
+    with torch.enable_grad():
+        leaves = [a.detach().requires_grad_() for a in arguments]
+        mass, uptakes, conductivity = functions(*leaves)
+        total = sum(t.sum() for t in (mass, *uptakes, *conductivity))
+        slopes = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+    return (mass.detach(), [u.detach() for u in uptakes], [k.detach() for k in conductivity]), slopes
