@@ -328,6 +328,7 @@ def test_any_batch_and_precision(batch):
     assert found.multipliers["prcp"].shape == found.multiplier_sd["prcp"].shape == (20, *batch)
     assert {v.dtype for v in (found.controls, found.storage0, found.chi2, found.observed)} == {torch.float32}
     assert ((found.storage0[..., 1] - 320.0).abs() < 10.0).all()
+    assert found.to_xarray()["discharge"].dims == ("time", *("member", "basin")[2 - len(batch) :])
 
 
 def test_spread_in_single_precision_of_precise_observations():
@@ -387,6 +388,10 @@ def test_a_forecast_goes_on_where_the_analysis_ends(twin):
     corrected = ahead.series["open loop"] + torch.tensor(0.5) ** torch.arange(1, 11).reshape(-1, 1, 1) * error
     assert torch.allclose(ahead.series["open loop + AR(1)"], corrected.clamp_min(0.0))
     assert torch.equal(ahead.series["persistence"][3], observed[-1])
+    ds = ahead.to_xarray()
+    assert ds["discharge"].dims == ("forecast", "time", "member", "basin") and ds.discharge.attrs["units"] == "mm/d"
+    kept = ds.discharge.sel(forecast="4D-Var", member="1993-06-01", time="2000-01-03", basin="synthetic")
+    assert float(kept) == float(ahead.series["4D-Var"][2, 2, 0])
     truth_ahead = run(windows.after, truth["same rain"].storage[-1]).discharge
     scores = skill(ahead, truth_ahead)
     assert (scores.rmse.sel(forecast="4D-Var") < 0.1 * scores.rmse.sel(forecast="open loop")).all()

@@ -70,7 +70,7 @@ class Analysis:
         import xarray as xr
 
         forcing, s = self.run.forcing, self.run.model.structure
-        dims = ("member", "basin")[2 - len(forcing.batch) :] if forcing.batch else ()
+        dims, names = batch_axes(forcing)
         data = {}
 
         def put(name: str, value: Tensor, unit: str, *axes: str) -> None:
@@ -91,10 +91,15 @@ class Analysis:
             put(name, value, "mm/d", "time")
         for name in ("cost_background", "cost_observations", "cost_start", "count", "converged", "chi2"):
             put(name, getattr(self, name), "1")
-        coords = {"time": forcing.time, "time_edge": forcing.time_edge}
-        coords |= {"basin": list(forcing.basins)} if forcing.basins and dims else {}
-        coords |= {"member": list(forcing.members)} if forcing.members and len(dims) == 2 else {}
+        coords = {"time": forcing.time, "time_edge": forcing.time_edge, **names}
         return xr.Dataset(data, coords, {"title": f"4D-Var analysis with model {s.name}"})
+
+
+def batch_axes(forcing: Forcing) -> tuple[tuple[str, ...], dict[str, list[str]]]:
+    """Dims of the batch in a Dataset, and the names along them."""
+    dims = ("member", "basin")[2 - len(forcing.batch) :]
+    names = {"member": list(forcing.members), "basin": list(forcing.basins)}
+    return dims, {dim: names[dim] for dim in dims if names[dim]}
 
 
 def assimilate(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from udehydro.assimilation.analysis import Analysis
+from udehydro.assimilation.analysis import Analysis, batch_axes
 from udehydro.errors import ConfigError, DataError
 from udehydro.forcing import Forcing, date
 from udehydro.simulate import simulate
@@ -33,6 +33,16 @@ class Forecast:
     run: Simulation = field(repr=False)
     open_loop: Simulation = field(repr=False)
     series: Mapping[str, Tensor]
+
+    def to_xarray(self):
+        """Dataset of ``discharge`` (forecast, time, *batch) mm/d, time being the starts of the intervals."""
+        import xarray as xr
+
+        forcing = self.run.forcing
+        dims, names = batch_axes(forcing)
+        flow = torch.stack(list(self.series.values())).cpu().numpy()
+        data = {"discharge": (("forecast", "time", *dims), flow, {"units": "mm/d"})}
+        return xr.Dataset(data, {"forecast": list(self.series), "time": forcing.time, **names})
 
 
 @torch.no_grad()
