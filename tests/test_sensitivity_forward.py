@@ -15,6 +15,7 @@ from udehydro.discovery import fisher_spectrum
 from udehydro.models import linear
 from udehydro.plot import png
 from udehydro.plot.adjoint import _calendar, _day, _elasticities
+from udehydro.plot.flood import _said
 from udehydro.plot.information import _edges
 from udehydro.sensitivity import adjoint, flood_peak, volume
 from udehydro.sensitivity.forward import _series, forward
@@ -454,6 +455,30 @@ def test_figures_of_what_is_not_determined_or_not_felt():
     assert png(figures.sensitivities(found("exphydro_mended", warm, ("ddf",))), dpi=40)
 
 
+def test_contributions_to_a_flood_are_added_up_by_days():
+    """Steps of six hours: the last day is four of them."""
+    shares, edges = np.arange(1.0, 41.0), np.arange("2000-01-01T00", "2000-01-11T06", 6, dtype="datetime64[h]")
+    said = _said(shares, edges.astype("datetime64[ns]"))
+    assert said == "of the peak, last day 154 %, 3 days 414 %, 10 days 820 %, 30 days 820 %, whole record 820 %"
+    record = replace(RECORD, time_edge=RECORD.time_edge[0] + np.arange(len(RECORD) + 1) * np.timedelta64(6, "h"))
+    assert "by the rain of an interval" in texts(figures.flood_attribution(adjoints(record)["peak"]))
+    assert "by the rain of a day" in texts(figures.flood_attribution(adjoints()["peak"]))
+
+
+def test_labels_fit_and_zeros_are_told():
+    """The bar of a single store is as tall as its label; ten percent of zero is no insensitivity."""
+    record = reservoir().run.forcing
+    first, last = (str(record.time[i])[:10] for i in (0, -1))
+    back = adjoint(Balance(linear), record, volume("discharge", first, last), storage0={"storage": 40.0})
+    fig = figures.lambda_map(back)
+    assert png(fig)
+    label = fig.axes[1].yaxis.label.get_window_extent()
+    assert 0.0 <= label.y0 and label.y1 <= fig.bbox.height
+    got = forward(Balance(linear), record, ["k", "storage"], storage0={"storage": 0.0})
+    assert "storage = 0 mm   (no 10 % of zero" in texts(figures.sensitivities(got))
+    assert "no 10 %" not in texts(figures.sensitivities(got, by="range"))
+
+
 @pytest.mark.parametrize("kind", ["lambda_map", "tornado", "elasticity_through_year", "flood_attribution"])
 def test_figures_of_an_adjoint_are_rendered(kind):
     assert png(getattr(figures, kind)(adjoints()["peak"]), dpi=40).startswith(b"\x89PNG")
@@ -471,6 +496,8 @@ def test_figures_refuse_what_they_cannot_draw(bucket):
         figures.lambda_map(replace(back["volume"], storage={}))
     with pytest.raises(ConfigError, match="'month' or 'day'"):
         figures.elasticity_through_year(back["volume"], by="year")
+    with pytest.raises(ConfigError, match="no percent"):
+        figures.elasticity_through_year(replace(back["volume"], value=torch.zeros(2)))
     with pytest.raises(ConfigError, match="no peak"):
         figures.flood_attribution(back["volume"])
     with pytest.raises(ConfigError, match="reads no 'rain'"):

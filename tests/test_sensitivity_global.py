@@ -378,6 +378,7 @@ BAD = {
     "members": (lambda: response(forcing=RECORD.with_members(2)), "members"),
     "no objective": (lambda: response(objective={}), "objective"),
     "objective": (lambda: evaluate(response(objective=lambda s: s.discharge), SPACE, SPACE.sample(2, 0)), "shape"),
+    "number": (lambda: evaluate(response(objective=lambda s: 1.0), SPACE, SPACE.sample(2, 0)), "is a float"),
     "rows": (lambda: delsa(lambda x: x["x1"].sum(), CUBE, samples=4), "row for each"),
     "not torch": (lambda: sobol(lambda x: x["x1"].numpy(), CUBE, samples=4), "ndarray"),
     "no derivative": (lambda: delsa(lambda x: x["x1"].detach(), CUBE, samples=4), "differentiated"),
@@ -396,6 +397,21 @@ def test_bad_input(case):
 def test_unknown_fixed_parameters_are_refused():
     with pytest.raises(StructureError, match="smxa"):
         evaluate(response(theta={"smxa": 3.0}), SPACE, SPACE.sample(2, 0))
+
+
+def test_nothing_lies_on_top_of_anything():
+    """Long names of factors, and the legend of a plane whose corners hold points."""
+    names = [f"added_to_forcing_{i}" for i in range(8)]
+    line = np.linspace(0.0, 1.0, 8)
+    measures = dict.fromkeys(("S1", "ST", "mu_star", "sigma"), ("factor", line))
+    spread = dict.fromkeys(("S1_conf", "ST_conf", "mu_star_conf"), ("factor", 0.0 * line))
+    found = xr.Dataset(measures | spread, {"factor": names})
+    bars, plane = sobol_bars(found), morris_plane(found)
+    assert png(bars) and png(plane)
+    labels = bars.axes[0].get_xticklabels()
+    assert {t.get_rotation() for t in labels} == {30.0}
+    (legend,) = plane.legends
+    assert legend.get_window_extent().x0 > plane.axes[0].get_window_extent().x1
 
 
 def test_figures():

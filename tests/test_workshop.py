@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tables import weather
@@ -96,6 +97,20 @@ def test_an_objective_that_nothing_moves():
     rain = volume("rain", FIRST, LAST)
     found = compare_gradients(Balance(linear), RECORD, rain, storage0={"storage": 5.0}, ways=ways, repeats=1)
     assert found.loc["adjoint", ["own_error", "true_error"]].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("error", [3.4e-3, 0.0, math.nan])
+def test_errors_that_are_all_alike_are_drawn(error):
+    """Whole decades, two labels at least, none between them."""
+    row = {"own_error": 0.0, "true_error": error, "seconds": 0.5, "megabytes": 20.0, "failure": ""}
+    fig = plot.gradient_ways(pd.DataFrame([row, row], index=["a", "b"]))
+    assert plot.png(fig, dpi=40)
+    for axes in fig.axes:
+        low, high = axes.get_xlim()
+        shown = [t.get_text() for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high]
+        assert (
+            high >= 10.0 * low and len(shown) >= 2 and not any(t.get_text() for t in axes.get_xticklabels(minor=True))
+        )
 
 
 def test_usual_ways():

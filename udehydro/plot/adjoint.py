@@ -60,7 +60,7 @@ def lambda_map(
     limit = highest if limit < highest < 1.5 * limit else limit  # a few days of melt-out may stand far above all others
     below = values.min() < -1e-3 * limit
     options = {"cmap": SIGNED if below else COUNTED, "vmin": -limit if below else 0.0, "vmax": limit}
-    fig = figure(11.0, 1.5 + 0.45 * len(names) if store is None else 4.2)
+    fig = figure(11.0, max(2.6, 1.5 + 0.45 * len(names)) if store is None else 4.2)
     axes = fig.subplots()
     if store is None:
         mesh = axes.pcolormesh(run.forcing.time_edge, np.arange(len(names) + 1) - 0.5, values, **options)
@@ -78,7 +78,7 @@ def lambda_map(
     per = f"{unit or 'unit of the objective'} per {units.pop() if len(units) == 1 else 'unit of the store'}"
     titled(axes, f"Worth of water added to {MEANINGS.get(store, store) or 'the stores'}", run, element)
     extend = {True: "both", False: "max"}[bool(below)] if highest > limit else "neither"
-    fig.colorbar(mesh, ax=axes, label=f"lambda\n[{per}]", extend=extend, pad=0.01, aspect=14)
+    fig.colorbar(mesh, ax=axes, extend=extend, pad=0.01, aspect=14).set_label(f"lambda\n[{per}]", fontsize="small")
     return fig
 
 
@@ -137,7 +137,10 @@ def elasticity_through_year(
     if by not in ("month", "day"):
         raise ConfigError(f"The year goes by 'month' or 'day', not '{by}'.")
     run = found.run
-    percent = 100.0 / float(numbers(found.value).reshape(-1)[element]) if unit is None else 1.0
+    value = float(numbers(found.value).reshape(-1)[element])
+    if unit is None and value == 0.0:
+        raise ConfigError("The objective is zero, of which there are no percent: give its unit= to show changes in it.")
+    percent = 100.0 / value if unit is None else 1.0
     at = _month(run.forcing.time) if by == "month" else _day(run.forcing.time)
     names = [n for n in run.model.forcing_names if n in found.forcing]
     fig = figure(8.0, 0.8 + 1.9 * len(names))
@@ -159,7 +162,7 @@ def elasticity_through_year(
         panels[-1].set_xlabel("month")
     else:
         _year(panels[-1])
-    fig.suptitle(named(title, run, element), fontsize="medium", x=0.01, ha="left")
+    fig.suptitle(named(title or "When weather matters", run, element), fontsize="medium", x=0.01, ha="left")
     return fig
 
 

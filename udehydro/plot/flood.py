@@ -13,15 +13,17 @@ from udehydro.plot.style import FALL, OBSERVED, RISE, column, figure, numbers, t
 from udehydro.sensitivity.adjoint import Adjoint
 from udehydro.structure import suggest
 
+DAY = np.timedelta64(1, "D")
+
 
 def flood_attribution(
     found: Adjoint, *, rain: str = "prcp", temperature: str = "temp", before: int = 60, element: int = 0
 ) -> Figure:
     """Which day's rain, and warmth, made a flood peak?
 
-    Rain; the derivative of the peak by the rain of each day, and times that rain: its contribution, to first order;
-    the derivative by temperature, where the model reads it; the hydrograph. Contributions need not add up to the peak,
-    because a catchment is not linear.
+    Rain; the derivative of the peak by the rain of each interval, and times that rain: its contribution, to first
+    order; the derivative by temperature, where the model reads it; the hydrograph. Contributions need not add up to the
+    peak, because a catchment is not linear.
 
     Parameters
     ----------
@@ -42,15 +44,17 @@ def flood_attribution(
     slope = column(found.forcing[rain], element)
     made = slope * column(run.forcing.values[rain], element)
     warm = temperature in found.forcing
+    step = "a day" if (np.diff(run.forcing.time_edge) == DAY).all() else "an interval"
     fig = figure(10.0, 7.8 if warm else 6.6)
     panels = list(fig.subplots(5 if warm else 4, 1, sharex=True, height_ratios=(1, 1, 1.2, *[1] * warm, 1.6)))
     above, by_rain, share, *by_warmth, below = panels
     _rain(above, time, depth)
     titled(above, f"What made the peak of {date(run.forcing.time[day])}?", run, element)
-    _bars(by_rain, time, slope[shown], "mm/d\nper mm/d", "derivative of the peak by the rain of a day")
-    _bars(share, time, made[shown], "mm/d", f"derivative x rain; {_said(made, day, peak)}")
+    _bars(by_rain, time, slope[shown], "mm/d\nper mm/d", f"derivative of the peak by the rain of {step}")
+    edges, kept = run.forcing.time_edge[: day + 2], slice(0, day + 1)
+    _bars(share, time, made[shown], "mm/d", f"derivative x rain; {_said(100.0 * made[kept] / peak, edges)}")
     for axes in by_warmth:
-        text = "derivative of the peak by the temperature of a day"
+        text = f"derivative of the peak by the temperature of {step}"
         _bars(axes, time, column(found.forcing[temperature], element)[shown], "mm/d\nper degC", text)
     middle = run.forcing.time + np.diff(run.forcing.time_edge) // 2
     below.plot(middle[shown], flow[shown], color=OBSERVED, linewidth=1.2)
@@ -60,11 +64,12 @@ def flood_attribution(
     return fig
 
 
-def _said(made: np.ndarray, day: int, peak: float) -> str:
-    """Contributions added up over the last days, in percent of the peak."""
-    spans = [(1, "that day"), (3, "3 days"), (10, "10 days"), (30, "30 days"), (day + 1, "whole record")]
-    shares = [(text, 100.0 * made[max(0, day + 1 - n) : day + 1].sum() / peak) for n, text in spans]
-    return "of the peak, " + ", ".join(f"{text} {share:.0f} %" for text, share in shares)
+def _said(made: np.ndarray, edges: np.ndarray) -> str:
+    """Contributions [% of the peak] to its interval (n,), between edges (n + 1,), added up over the last days."""
+    spans = {"last day": 1, "3 days": 3, "10 days": 10, "30 days": 30}
+    shares = {text: made[edges[:-1] >= edges[-1] - days * DAY].sum() for text, days in spans.items()}
+    shares["whole record"] = made.sum()
+    return "of the peak, " + ", ".join(f"{text} {share:.0f} %" for text, share in shares.items())
 
 
 def _bars(axes: Axes, time: np.ndarray, values: np.ndarray, unit: str, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from udehydro.plot.style import LINES, figure, tidy
 
@@ -28,11 +29,15 @@ def gradient_ways(table: pd.DataFrame, title: str = "") -> Figure:
     places = np.arange(len(table))[::-1]
     for axes, (name, (label, heading)), colour in zip(panels, shown.items(), LINES, strict=False):
         values = table[name].to_numpy(dtype=float)
-        low = FLOOR if name == "own_error" else 0.3 * np.nanmin(np.where(values > 0.0, values, np.nan))
+        drawn = values[values > 0.0]
+        # whole decades, so that two at least are labelled
+        low = FLOOR if name == "own_error" or not len(drawn) else 10.0 ** np.floor(np.log10(0.5 * drawn.min()))
+        high = 10.0 ** np.ceil(np.log10(2.0 * max([low, *drawn])))
         axes.hlines(places, low, np.maximum(values, low), color=colour, linewidth=1.0)
         axes.plot(np.maximum(values, low), places, "o", color=colour, clip_on=False)
         axes.set_xscale("log")
-        axes.set_xlim(low, 3.0 * np.nanmax(values))
+        axes.set_xlim(low, high)
+        axes.xaxis.set_minor_formatter(NullFormatter())
         tidy(axes, label, "", heading)
     panels[0].set_yticks(places, [f"{n} (failed)" if f else n for n, f in table["failure"].items()])
     fig.suptitle(title, fontsize="medium", x=0.01, ha="left")

@@ -33,6 +33,8 @@ def sensitivities(
 ) -> Figure:  # fmt: skip
     """Hydrograph, and below it by how much a series changes where each value grows by 10 %; largest first.
 
+    A value of zero has no 10 %: its panel is empty and says so.
+
     Parameters
     ----------
     found : derivatives (P, T, *batch) of a series, ``name`` as in :meth:`Forward.of`.
@@ -56,7 +58,9 @@ def sensitivities(
         reach = 1.08 * max(largest[i], 1e-3 * largest.max(), 1e-12)
         tidy(axes).set_ylim(-reach, reach)
         value, unit = f"{_value(found, i, element):.3g}", _unit(found.run, found.names[i])
-        text = f"{found.names[i]} = {value}{'' if unit == '1' else f' {unit}'}   (largest change {largest[i]:.2g})"
+        told = f"largest change {largest[i]:.2g}"
+        told = "no 10 % of zero; by='range' has some" if by == "value" and float(value) == 0.0 else told
+        text = f"{found.names[i]} = {value}{'' if unit == '1' else f' {unit}'}   ({told})"
         axes.set_title(text, fontsize="small", loc="left", pad=2.0, color="0.2")
     panels[-1].set_xlabel("date")
     whole = "" if by == "value" else " of its range"

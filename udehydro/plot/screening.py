@@ -25,7 +25,9 @@ def sobol_bars(found, *, title: str = "") -> Figure:
         label = {"S1": "alone (S1)", "ST": "with interactions (ST)"}[name]
         bars = {"yerr": found[f"{name}_conf"].values, "error_kw": {"elinewidth": 0.8}}
         axes.bar(place + shift, found[name].values, 0.4, color=colour, label=label, **bars)
-    axes.set_xticks(place, found["factor"].values)
+    names = found["factor"].values
+    crowded = len(names) * max(map(len, names)) > 80
+    axes.set_xticks(place, names, **({"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}))
     axes.legend(frameon=False, fontsize="small")
     return fig
 
@@ -33,7 +35,7 @@ def sobol_bars(found, *, title: str = "") -> Figure:
 def morris_plane(found, *, title: str = "") -> Figure:
     """mu* and sigma of every factor; above the line effects differ more than they matter. Dataset (factor)."""
     _one(found, "mu_star")
-    fig = figure(5.0, 4.5)
+    fig = figure(6.5, 4.5)
     axes = tidy(fig.subplots(), "mu*, per range", "sigma, per range", title)
     conf = found["mu_star_conf"].values
     axes.errorbar(found["mu_star"].values, found["sigma"].values, xerr=conf, fmt="none", ecolor="0.7", elinewidth=0.8)
@@ -42,7 +44,7 @@ def morris_plane(found, *, title: str = "") -> Figure:
         axes.plot(float(at["mu_star"]), float(at["sigma"]), MARKERS[i % len(MARKERS)], color=colour, label=name)
     most = float(found["mu_star"].max())
     axes.plot([0.0, most], [0.0, most], color="0.5", linewidth=0.8, linestyle=":")
-    axes.legend(frameon=False, fontsize="small")
+    fig.legend(loc="outside right upper", frameon=False, fontsize="small")
     return fig
 
 

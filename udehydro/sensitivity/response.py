@@ -35,8 +35,8 @@ class Response:
     """Objectives of a model as a function of factors: name -> (N,) to (N, *batch), every sample a member.
 
     A factor is a parameter, the initial storage of a store [mm], ``times_<forcing>`` [1], which multiplies a forcing,
-    or ``added_to_<forcing>``, in its unit. A sample that the solver cannot run is NaN in the basins where it fails; the
-    others are not lost.
+    or ``added_to_<forcing>``, in its unit, also where that makes a rate negative: rain is better multiplied. A sample
+    that the solver cannot run is NaN in the basins where it fails; the others are not lost.
 
     Parameters
     ----------
@@ -147,9 +147,10 @@ class Response:
         several = isinstance(self.objective, Mapping)
         found = [o(simulation) for o in (self.objective.values() if several else (self.objective,))]
         for value in found:
-            if value.shape != simulation.forcing.batch:
+            if not isinstance(value, Tensor) or value.shape != simulation.forcing.batch:
+                got = f"has shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"is a {type(value).__name__}"
                 raise ConfigError(
-                    f"An objective has shape {tuple(value.shape)}, needs one number for each sample and basin: "
+                    f"An objective {got}, needs a tensor with one number for each sample and basin: "
                     f"{simulation.forcing.batch}."
                 )
         return torch.stack(found, 1) if several else found[0]
