@@ -68,7 +68,7 @@ def bisect(function: Callable[[Array], Array], low: Array, high: Array) -> Array
 
 
 def by_time(evaluate: Callable[[Array, float], tuple[Array, ...]], x: Array, t: Array) -> tuple[Array, ...]:
-    """``evaluate(x, t)`` for each distinct time of the broadcast arrays, since times need series of different length."""
+    """``evaluate(x, t)`` for each distinct time of the broadcast arrays, as times need series of different length."""
     x, t = np.broadcast_arrays(x, t)
     found: list[Array] = []
     for one in np.unique(t):

@@ -1,16 +1,18 @@
 """Broadbridge and White (1988): infiltration at a constant rate into deep soil of their law, K not exponential in psi.
 
 With S = (theta - theta_r) / (theta_s - theta_r): K = Ks (C - 1) S^2 / (C - S), and the diffusivity is
-Ks lambda C (C - 1) / ((theta_s - theta_r) (C - S)^2). Storm's and the Hopf-Cole transformation make it linear: S follows
-from u(zeta, tau) in closed form, with zeta a parameter of depth.
+Ks lambda C (C - 1) / ((theta_s - theta_r) (C - S)^2). Storm's and the Hopf-Cole transformation make it linear: S and
+depth follow in closed form from u(zeta, tau), with zeta a parameter of depth.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import brentq
 from scipy.special import erfc, erfcx, logsumexp
 
 from udehydro.errors import DataError
@@ -54,11 +56,8 @@ class BroadbridgeWhite:
         need(self.C > 1, f"{where}: C = {self.C} must be above one.")
         inside = self.theta_r <= self.theta_i < self.theta_s
         need(inside, f"{where}: theta_i = {self.theta_i} must be in [theta_r, theta_s).")
-        steady = self.Ks * _conductivity(self._start, self.C)
-        fits = self.infiltration > steady
-        need(
-            fits, f"{where}: infiltration = {self.infiltration} cm/d must be above the initial flux {steady:.4g} cm/d."
-        )
+        drains, rate = self.Ks * _conductivity(self._start, self.C), self.infiltration
+        need(rate > drains, f"{where}: infiltration = {rate} cm/d must be above K(theta_i) = {drains:.4g} cm/d.")
 
     def theta(self, z: ArrayLike, t: ArrayLike) -> Array:
         """Water content, of the shape of z and t broadcast."""
@@ -74,19 +73,19 @@ class BroadbridgeWhite:
         """Darcy flux, positive upward [cm/d]; at t = 0 that of the initial state, also at the surface."""
         return -self.Ks * self._saturation(z, t)[1]
 
-    @property
+    @cached_property
     def ponding_time(self) -> float:
         """Time at which the surface saturates [d]; infinite where the infiltration is at most Ks."""
         if self.infiltration <= self.Ks:
             return np.inf
-        low, high = 0.0, 1.0
-        while self._parametric(np.zeros(()), np.asarray(high))[1] < 1:
-            low, high = high, 2 * high
-        for _ in range(60):
-            middle = (low + high) / 2
-            wet = self._parametric(np.zeros(()), np.asarray(middle))[1] >= 1
-            low, high = (low, middle) if wet else (middle, high)
-        return high * self._unit_time
+
+        def lacks(t: float) -> float:
+            return 1 - float(self._parametric(np.zeros(()), np.asarray(t))[1])
+
+        late = 1.0
+        while lacks(late) > 0:
+            late *= 2
+        return brentq(lacks, 1e-300, late, xtol=1e-300) * self._unit_time
 
     @property
     def _start(self) -> float:
@@ -99,10 +98,8 @@ class BroadbridgeWhite:
     def _saturation(self, z: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
         """S and the downward flux over Ks at z and t."""
         z, t = np.broadcast_arrays(within("z", z, -np.inf, 0), times(t))
-        if t.size and t.max() > self.ponding_time:
-            raise DataError(
-                f"The surface is saturated from t = {self.ponding_time:.6g} d on; t = {t.max()} d is later."
-            )
+        if t.size and t.max() > (ponds := self.ponding_time):
+            raise DataError(f"The surface is saturated from t = {ponds:.6g} d on; t = {t.max()} d is later.")
         S = np.full(z.shape, self._start)
         flux = np.full(z.shape, _conductivity(self._start, self.C))
         on = t > 0
@@ -110,7 +107,7 @@ class BroadbridgeWhite:
         return S, flux
 
     def _invert(self, depth: Array, t: Array) -> tuple[Array, Array]:
-        """S and flux at depths, by Newton's iteration on zeta: depth is concave in it, so it is approached from below."""
+        """S and flux at depths, by Newton's iteration on zeta from below: depth is a concave function of it."""
         zeta = np.zeros_like(depth)
         for _ in range(ITERATIONS):
             here, S, flux = self._parametric(zeta, t)
@@ -126,14 +123,13 @@ class BroadbridgeWhite:
         rho = self.infiltration / self.Ks / (4 * C * (C - 1))
         tau = 4 * C * (C - 1) * t
         kappa, c = 2 * rho - start / (C - start), np.sqrt(rho * (rho + 1))
-        a, b, d = zeta / np.sqrt(tau), c * np.sqrt(tau), kappa / 2 * np.sqrt(tau)
-        logs = np.stack([kappa * zeta + d**2, *(_scaled(a, x) for x in (b, -b, d, -d))])
-        u, sign = np.stack([1, 0.5, 0.5, -0.5, -0.5]), np.stack([c, -c, kappa / 2, -kappa / 2])
-        shape = (5, *(1,) * np.ndim(a))
-        log_u = logsumexp(logs, axis=0, b=u.reshape(shape))
+        a, rates = zeta / np.sqrt(tau), np.array([2 * c, -2 * c, kappa, -kappa])
+        logs = np.stack([kappa * zeta + kappa**2 * tau / 4, *(_scaled(a, r * np.sqrt(tau) / 2) for r in rates)])
+        weights, rates = np.array([1, 0.5, 0.5, -0.5, -0.5]), np.array([kappa, *rates])
+        log_u = logsumexp(logs, axis=0, b=weights.reshape(5, *(1,) * a.ndim))
         share = np.exp(logs - log_u)
-        first = kappa * share[0] + np.einsum("i,i...->...", sign * (1, 1, -1, -1), share[1:])
-        second = kappa**2 * share[0] + np.einsum("i,i...->...", 2 * sign**2 * (1, 1, -1, -1), share[1:])
+        # in the derivatives by zeta the bells that the error functions leave cancel
+        first, second = (np.tensordot(weights * rates**power, share, 1) for power in (1, 2))
         steep = 1 + 2 * rho - first
         S = C * (1 - 1 / steep)
         slope = -C * (second - first**2) / steep**2
@@ -149,5 +145,5 @@ def _conductivity(S, C: float):
 def _scaled(a: Array, x: Array) -> Array:
     """Logarithm of exp((a + x)^2 - a^2) erfc(a + x)."""
     y = a + x
-    positive_ = np.log(erfcx(np.maximum(y, 0))) - a**2
-    return np.where(y >= 0, positive_, x * (2 * a + x) + np.log(erfc(np.minimum(y, 0))))
+    scaled = np.log(erfcx(np.maximum(y, 0))) - a**2
+    return np.where(y >= 0, scaled, x * (2 * a + x) + np.log(erfc(np.minimum(y, 0))))

@@ -96,7 +96,7 @@ CASES: Mapping[str, Case] = {
     ),
     "haverkamp sand": Case(
         "Haverkamp", SAND, 40.0, -61.5, -20.7, -61.5, (360.0 / SECONDS,),
-        "Celia et al. (1990), sand of Haverkamp et al. (1977); reference by finite volumes, 400 cells, stiff integrator.",
+        "Celia et al. (1990), Haverkamp sand; reference by finite volumes, 400 cells, stiff integrator.",
         depth=(2.0, 5.0, 10.0, 15.0, 18.0, 20.0), psi=(-21.08, -21.94, -25.07, -37.1, -55.9, -60.8),
         front=(14.87,), storage=(2.3687,),
     ),

@@ -14,7 +14,7 @@ from udehydro.richards.exact._common import Array, contents, need, positive
 class MualemVanGenuchten:
     """S = (1 + (alpha |psi|)^n)^-m, m = 1 - 1/n, K = Ks S^l (1 - (1 - S^(1/m))^m)^2 (van Genuchten 1980, eqs. 3, 8).
 
-    alpha [1/cm], Ks [cm/d]. Written in logarithms, so that digits are kept where soil is nearly dry or nearly saturated.
+    alpha [1/cm], Ks [cm/d]. Written in logarithms, so that digits are kept in nearly dry and nearly saturated soil.
     """
 
     theta_r: float

@@ -1,8 +1,8 @@
 """Horizontal absorption by Boltzmann's similarity (Philip 1955): water content depends on x / sqrt(t) alone.
 
 With w = theta - theta_i, phi = x / sqrt(t) at w and F = integral of phi from 0 to w, Philip's equation is
-F = -2 D dw / dphi. It is solved for G = F / w in y = ln w: dphi/dy = -2 D / G, dG/dy = phi - G. From the dry end these are
-stable, whatever D is there, and one number, phi at the start, is found such that phi = 0 at the boundary's content.
+F = -2 D dw / dphi. It is solved for G = F / w in y = ln w: dphi/dy = -2 D / G, dG/dy = phi - G. From the dry end these
+are stable, whatever D is there, and one number, phi at the start, is found such that phi = 0 at the boundary's content.
 """
 
 from __future__ import annotations
@@ -89,9 +89,7 @@ def absorption(diffusivity: Callable[[Array], Array], theta_i: float, theta_b: f
     ConfigError
         For equal contents, or a diffusivity that is not finite, or negative, between them.
     """
-    change = abs(theta_b - theta_i)
-    need(change > 0, f"Absorption: theta_i and theta_b are both {theta_i}.")
-    sign = np.sign(theta_b - theta_i)
+    need(theta_b != theta_i, f"Absorption: theta_i and theta_b are both {theta_i}.")
     grid = diffusivity(theta_i + (theta_b - theta_i) * np.linspace(0, 1, 1001)[1:])
     sound = bool(np.all(np.isfinite(grid) & (grid >= 0)))
     need(sound, f"Absorption: the diffusivity must be finite and not negative between {theta_i} and {theta_b}.")

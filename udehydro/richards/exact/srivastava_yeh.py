@@ -1,8 +1,8 @@
 """Srivastava and Yeh (1991): a step of recharge into a column of Gardner's soil above a water table.
 
 K = Ks exp(alpha psi) and theta = theta_r + (theta_s - theta_r) exp(alpha psi) make the equation linear in k = K / Ks:
-with Z = alpha z and T = alpha Ks t / (theta_s - theta_r), k_T = k_ZZ + k_Z and the downward flux is k + k_Z. Before t = 0
-the column is steady.
+with Z = alpha z and T = alpha Ks t / (theta_s - theta_r), k_T = k_ZZ + k_Z and the downward flux over Ks is k + k_Z.
+Before t = 0 the column is steady.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from udehydro.richards.exact._common import (
 
 @dataclass(frozen=True)
 class SrivastavaYeh:
-    """One layer (eqs. 10-16). z [cm] is the height above the base, t [d] the time since the step, fluxes positive upward.
+    """One layer. z [cm] is the height above the base, t [d] the time since the step, fluxes are positive upward.
 
     Attributes
     ----------

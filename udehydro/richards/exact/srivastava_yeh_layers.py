@@ -32,9 +32,9 @@ class SrivastavaYehLayers:
     recharge_before, recharge_after, psi_base : as of `SrivastavaYeh`.
 
     theta jumps at the interface, which counts as the lower layer; psi and the flux do not. The cases A, B and C of the
-    paper are one here: with E = l^2 + 1/4, and beta E = m^2 + 1/4 in the upper layer, eigenfunctions are entire in l^2 and
-    m^2, whatever their sign. Coefficients are those of the self-adjoint problem (checked against the paper's for all
-    cases and layers of unequal thickness).
+    paper are one here: with E = l^2 + 1/4, and beta E = m^2 + 1/4 in the upper layer, eigenfunctions are entire in l^2
+    and m^2, whatever their sign. Coefficients are those of the self-adjoint problem; they agree with the paper's in all
+    cases.
 
     Raises
     ------
@@ -60,9 +60,7 @@ class SrivastavaYehLayers:
             fits = q <= min(self.Ks) and least > 0
             need(fits, f"Srivastava-Yeh: no unsaturated steady state has a recharge of {q} cm/d (Ks = {self.Ks} cm/d).")
         deep = self.alpha * sum(self.length)
-        need(
-            deep <= 40, f"Srivastava-Yeh: alpha x length = {deep:.3g} of two layers is above 40; take a shorter column."
-        )
+        need(deep <= 40, f"Srivastava-Yeh: alpha x length = {deep:.3g} is above 40; take shorter layers.")
 
     def psi(self, z: ArrayLike, t: ArrayLike) -> Array:
         """Pressure head [cm], of the shape of z and t broadcast."""
@@ -80,10 +78,9 @@ class SrivastavaYehLayers:
 
     def _steady(self, z, recharge: float) -> Array:
         below, above = (recharge / k for k in self.Ks)
-        lower = below + (np.exp(self.alpha * self.psi_base) - below) * np.exp(
-            -self.alpha * np.minimum(z, self.length[0])
-        )
-        return above + (lower - above) * np.exp(-self.alpha * np.maximum(z - self.length[0], 0))
+        under, over = np.minimum(z, self.length[0]), np.maximum(z - self.length[0], 0)
+        lower = below + (np.exp(self.alpha * self.psi_base) - below) * np.exp(-self.alpha * under)
+        return above + (lower - above) * np.exp(-self.alpha * over)
 
     def _relative(self, z: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
         """k, over the layer's Ks, and the downward flux [cm/d]."""
@@ -129,8 +126,8 @@ def _cosine(square: Array, x: Array | float) -> Array:
 def _layered_roots(count: int, lower: float, upper: float, ratio: float, beta: float) -> Array:
     """The first rates of decay E: where value and flux of the solutions from the base and from the surface agree.
 
-    The ratio of flux to value falls with E from below and rises from above, so that there is exactly one root before the
-    first of their poles and between any two: none can be missed.
+    The ratio of flux to value at the interface falls with E below it and rises above it, so that there is exactly one
+    root before the first of their poles and between any two: none can be missed.
     """
 
     def mismatch(rate: Array) -> Array:

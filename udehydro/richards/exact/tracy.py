@@ -20,6 +20,7 @@ from scipy.special import erfc, erfcx
 from udehydro.richards.exact._common import FORGOTTEN, Array, by_time, contents, need, positive, times, within
 
 IMAGES = 4
+"""Pairs of images of the top; the next is smaller by exp(-16 / t), t in units of length^2 over diffusivity."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,7 @@ class Tracy:
             yield np.prod(np.broadcast_arrays(*(np.sin(x) for x in angles)), axis=0), len(sides) * np.pi**2
             return
         for waves in product((0, 1), repeat=len(sides)):
-            parts = [
-                -np.cos(2 * x) / 2 if wave else np.full_like(x, 0.5) for wave, x in zip(waves, angles, strict=True)
-            ]
+            parts = [-np.cos(2 * x) / 2 if k else np.full_like(x, 0.5) for k, x in zip(waves, angles, strict=True)]
             yield np.prod(np.broadcast_arrays(*parts), axis=0), sum(waves) * (2 * np.pi) ** 2
 
 
@@ -103,7 +102,6 @@ def _entering(x: Array, t: float, b: float, tilt: Array) -> Array:
     """exp(tilt) times U at depth x of a half-space with U = 1 at its surface."""
     near, far = x / (2 * np.sqrt(t)) - b * np.sqrt(t), x / (2 * np.sqrt(t)) + b * np.sqrt(t)
     bell = tilt - x**2 / (4 * t) - b**2 * t
-    ahead = np.where(
-        near > 0, erfcx(np.maximum(near, 0)) * np.exp(bell), erfc(np.minimum(near, 0)) * np.exp(tilt - b * x)
-    )
+    behind = erfc(np.minimum(near, 0)) * np.exp(tilt - b * x)
+    ahead = np.where(near > 0, erfcx(np.maximum(near, 0)) * np.exp(bell), behind)
     return (ahead + erfcx(far) * np.exp(bell)) / 2

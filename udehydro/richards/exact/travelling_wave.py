@@ -1,8 +1,8 @@
 """Travelling wave (Philip 1957; Vanderborght et al. 2005): the shape to which a front settles far below the surface.
 
 Infiltration at a steady rate into deep soil at a uniform head ends as a profile that moves down unchanged at the speed
-(K_b - K_i) / (theta_b - theta_i). Its shape is exact; where it is at a time is not part of the theory, and it is put here
-with the mean of the two water contents at z = -speed x t.
+(K_b - K_i) / (theta_b - theta_i). Its shape is exact; where it is at a time is not part of the theory, and it is put
+here with the mean of the two water contents at z = -speed x t.
 """
 
 from __future__ import annotations
@@ -48,11 +48,8 @@ class TravellingWave:
     def __post_init__(self):
         positive("Travelling wave", infiltration=self.infiltration)
         need(self.psi_i < 0, f"Travelling wave: psi_i = {self.psi_i} cm must be below zero.")
-        least = float(self.soil.conductivity(self.theta_i))
-        fits = self.infiltration > least
-        need(
-            fits, f"Travelling wave: infiltration = {self.infiltration} cm/d must be above K(psi_i) = {least:.4g} cm/d."
-        )
+        drains, rate = float(self.soil.conductivity(self.theta_i)), self.infiltration
+        need(rate > drains, f"Travelling wave: infiltration = {rate} cm/d must be above K(psi_i) = {drains:.4g} cm/d.")
 
     @cached_property
     def theta_i(self) -> float:
