@@ -6,7 +6,7 @@ saturated. Laws are elementwise: psi may have any shape, and parameters broadcas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -36,9 +36,11 @@ class SoilLaw(nn.Module):
     Attributes
     ----------
     ranges : name -> Range of the parameters in ``p``.
+    breaks : suctions [cm] beyond the air entry where the conductivity is not smooth, for the Kirchhoff integral.
     """
 
     ranges: Mapping[str, Range] = {}
+    breaks: Sequence[float] = ()
 
     @property
     def defaults(self) -> dict[str, float]:
@@ -76,7 +78,11 @@ class SoilLaw(nn.Module):
 
     def capacity(self, psi: Tensor, p: Values) -> Tensor:
         """Water capacity d theta / d psi [1/cm]."""
-        return torch.func.jvp(lambda x: self.theta(x, p), (psi,), (torch.ones_like(psi),))[1]
+        again = torch.is_grad_enabled()
+        with torch.enable_grad():
+            psi = psi + torch.zeros_like(self.theta(psi, p).detach())  # in the shape of the answer
+            psi = psi if psi.requires_grad else psi.requires_grad_()
+            return torch.autograd.grad(self.theta(psi, p).sum(), psi, create_graph=again)[0]
 
     def log_conductivity(self, psi: Tensor, p: Values) -> Tensor:
         """Natural logarithm of the conductivity in cm/d."""
@@ -120,7 +126,8 @@ class SoilLaw(nn.Module):
         psi = psi + torch.zeros_like(self.conductivity(psi, p))
         low, high = torch.log((entry - psi).clamp_min(_NEAR)), torch.log(entry - start)
         one = (1,) * psi.ndim
-        edges, nodes, weights = (torch.as_tensor(a, dtype=psi.dtype, device=psi.device) for a in (_EDGES, *_GAUSS))
+        rule = (np.sort(np.append(_EDGES, np.log(self.breaks))), *_GAUSS)
+        edges, nodes, weights = (torch.as_tensor(a, dtype=psi.dtype, device=psi.device) for a in rule)
         edges = torch.minimum(torch.maximum(edges.reshape(-1, *one), low), high)  # their places do not move with psi
         width = edges.diff(dim=0)
         suction = torch.exp(edges[:-1, None] + width[:, None] * (0.5 + 0.5 * nodes).reshape(-1, *one))

@@ -41,6 +41,10 @@ class FreeForm(RelativeLaw):
         """x at a head [cm]; zero where the soil is saturated."""
         return torch.log1p((psi.clamp_max(0.0) / self.offset) ** 2) / (2.0 * math.log(10.0))
 
+    def suction(self, x: Tensor) -> Tensor:
+        """Suction [cm] at x."""
+        return self.offset * torch.sqrt(torch.expm1(2.0 * math.log(10.0) * x))
+
     def log_saturation(self, psi: Tensor, p: Values) -> Tensor:
         return -self.retention(self.place(psi), p)
 
@@ -62,11 +66,8 @@ class FreeForm(RelativeLaw):
         """
         device = next(iter((*self.parameters(), *self.buffers()))).device
 
-        def psi(x: Tensor) -> Tensor:
-            return -self.offset * torch.sqrt(torch.expm1(2.0 * math.log(10.0) * x))
-
         with torch.no_grad():
             x = torch.linspace(0.0, self.driest, points, dtype=torch.float64, device=device)
-            added = self.retention.fit(lambda x: -law.log_saturation(psi(x), p), x)
-            added |= self.conductance.fit(lambda x: -law.log_relative(psi(x), p), x)
+            added = self.retention.fit(lambda x: -law.log_saturation(-self.suction(x), p), x)
+            added |= self.conductance.fit(lambda x: -law.log_relative(-self.suction(x), p), x)
         return {n: p[n] for n in LIMITS} | added

@@ -28,6 +28,10 @@ class Gardner(RelativeLaw):
         slope = (v["theta_s"] - v["theta_r"]) * v["alpha"] * torch.exp(self.log_saturation(psi, p))
         return torch.where(psi < 0.0, slope, 0.0)
 
+    def diffusivity(self, psi: Tensor, p: Values) -> Tensor:
+        v = self.values(p, psi)
+        return torch.where(psi < 0.0, v["Ks"] / (v["alpha"] * (v["theta_s"] - v["theta_r"])), torch.inf)
+
     def head(self, theta: Tensor, p: Values) -> Tensor:
         v = self.values(p, theta)
         return (torch.log(self._saturation(theta, v)) / v["alpha"]).clamp_min(DRY)

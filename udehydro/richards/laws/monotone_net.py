@@ -51,26 +51,23 @@ class RisingNet(nn.Module):
     def slope(self, x: Tensor, p: Values | None = None) -> Tensor:
         """dy / dx."""
         v, w, c, a = self._split(self.weights)
-        step, ramp = (v * (x.unsqueeze(-1) - c)).tensor_split([self.units // 2], -1)
-        gain = torch.cat([1.0 - torch.tanh(step) ** 2, torch.sigmoid(ramp)], -1)
-        return a.squeeze(-1) + (w * v * gain).sum(-1)
+        return a.squeeze(-1) + (w * v * self._gain(v * (x.unsqueeze(-1) - c))).sum(-1)
 
     def fit(self, curve: Callable[[Tensor], Tensor], x: Tensor) -> dict[str, Tensor]:
         """Follow a curve at points (N,), y(0) = 0, by Levenberg-Marquardt steps; every member from its own start."""
-        y, w = curve(x), self.weights.detach().clone()
-        damping = torch.full_like(w[..., :1], 1e-2)
-        gap = y - self._value(x, w)
+        y, w = curve(x), self.weights.detach().reshape(-1, self.weights.shape[-1])
+        damping = torch.full_like(w[:, :1], 1e-2)
+        gap = y - self._value(x, w[:, None])  # (members, N)
         for _ in range(_STEPS):
-            # members do not share weights, so that one shift of all of them gives every member's Jacobian
-            jacobian = torch.func.jacfwd(lambda d, w=w: self._value(x, w + d))(w.new_zeros(w.shape[-1]))
-            normal, pull = jacobian.mT @ jacobian, (jacobian.mT @ gap.unsqueeze(-1)).squeeze(-1)
+            jacobian = self._jacobian(x, w[:, None])
+            normal, pull = jacobian.mT @ jacobian, jacobian.mT @ gap.unsqueeze(-1)
             ridge = damping * normal.diagonal(dim1=-2, dim2=-1) + 1e-10
-            trial = w + torch.linalg.solve(normal + torch.diag_embed(ridge), pull)
-            left = y - self._value(x, trial)
+            trial = w + torch.linalg.solve(normal + torch.diag_embed(ridge), pull).squeeze(-1)
+            left = y - self._value(x, trial[:, None])
             better = left.square().sum(-1, keepdim=True) < gap.square().sum(-1, keepdim=True)
             w, gap = torch.where(better, trial, w), torch.where(better, left, gap)
             damping = torch.where(better, damping / 3.0, damping * 4.0).clamp(1e-12, 1e12)
-        self.weights.data.copy_(w)
+        self.weights.data.copy_(w.reshape(self.weights.shape))
         return {}
 
     def _value(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -78,9 +75,25 @@ class RisingNet(nn.Module):
         x = x.unsqueeze(-1)
         return (a * x).squeeze(-1) + (w * (self._units(v * (x - c)) - self._units(-v * c))).sum(-1)
 
+    def _jacobian(self, x: Tensor, weights: Tensor) -> Tensor:
+        """dy / dweights, (*lead, N, 3 units + 1) at x (N,)."""
+        v, w, c, _ = self._split(weights)
+        x = x.unsqueeze(-1)
+        z, z0 = v * (x - c), -v * c
+        gain, gain0 = self._gain(z), self._gain(z0)
+        by_v = w * (gain * (x - c) + gain0 * c)
+        columns = (by_v, self._units(z) - self._units(z0), w * v * (gain0 - gain), x.expand(*by_v.shape[:-1], 1))
+        through = torch.sigmoid(weights).split([self.units, self.units, self.units, 1], -1)  # slope of softplus
+        return torch.cat([columns[0] * through[0], columns[1] * through[1], columns[2], columns[3] * through[3]], -1)
+
     def _units(self, z: Tensor) -> Tensor:
         step, ramp = z.tensor_split([self.units // 2], -1)
         return torch.cat([torch.tanh(step), softplus(ramp)], -1)
+
+    def _gain(self, z: Tensor) -> Tensor:
+        """Slope of the units."""
+        step, ramp = z.tensor_split([self.units // 2], -1)
+        return torch.cat([1.0 - torch.tanh(step) ** 2, torch.sigmoid(ramp)], -1)
 
     def _split(self, weights: Tensor) -> tuple[Tensor, ...]:
         v, w, c, a = weights.split([self.units, self.units, self.units, 1], -1)

@@ -56,6 +56,7 @@ class MonotoneSpline(FreeForm):
             raise ConfigError("members is for weights; parameters get a member axis in p.")
         names = ("G", "H") if free == "parameters" else (None, None)
         super().__init__(*(RisingSpline(places, name, members) for name in names), offset)
+        self.breaks = self.suction(self.retention.knots[1:]).tolist()
         sand = VanGenuchten()
         start = self.imitate(sand, sand.defaults)
         self.ranges = {n: Range(r.low, r.high, r.unit, float(start[n])) for n, r in self.ranges.items()}

@@ -82,6 +82,6 @@ def _log_pores(x: Tensor, m: Tensor) -> Tensor:
     """log(1 - F^m), F = (alpha s)^n / (1 + (alpha s)^n): Mualem's integral over the pores that still hold water."""
     y = m * softplus(-x)  # -log F^m, which is m exp(-x) to rounding in dry soil
     dry = x > 15.0
-    wet = torch.where(dry, 1.0, y)
-    series = torch.log(m) - x - 0.5 * torch.exp(-x) * (1.0 + m)
-    return torch.where(dry, series, torch.log(-torch.expm1(-wet)))
+    far, near = torch.where(dry, x, 15.0), torch.where(dry, 1.0, y)
+    series = torch.log(m) - far - 0.5 * torch.exp(-far) * (1.0 + m)
+    return torch.where(dry, series, torch.log(-torch.expm1(-near)))
