@@ -159,11 +159,13 @@ def test_derivatives_are_verified_where_asked(data, tmp_path, capsys, monkeypatc
     # differences of runs solved to 1e-12 mm: truncation and round-off leave some 1e-6 at the best step
     assert max(r["error"] for r in told if r["error"] is not None) < 1e-4
     assert "Are the derivatives right?" in html(tmp_path) and "The largest relative error is" in html(tmp_path)
-    rows = [{**told[0], "error": 0.5}, {**told[1], "error": np.inf}]
-    monkeypatch.setattr(adjoint_command, "verify", lambda *_, **__: pd.DataFrame(rows))
-    assert call(*words, "--overwrite") == 1
-    assert "derivatives by parameters are wrong by 5.0e-01" in capsys.readouterr().err
-    assert "1 gradient(s) could not be compared" in html(tmp_path)
+    kinked = {**told[1], "error": np.inf, "kinks": told[1]["entries"]}
+    for wrong, words_ in {0.5: "5.0e-01", np.inf: "inf"}.items():  # of a gradient that is off, and one that was cut off
+        rows = [{**told[0], "error": wrong}, kinked]
+        monkeypatch.setattr(adjoint_command, "verify", lambda *_, rows=rows, **__: pd.DataFrame(rows))
+        assert call(*words, "--overwrite") == 1
+        assert f"derivatives by parameters are wrong by {words_}" in capsys.readouterr().err
+        assert "1 gradient(s) could not be compared" in html(tmp_path)
 
 
 def test_a_saved_model_starts_from_its_own_storages(data, tmp_path, monkeypatch):

@@ -179,6 +179,13 @@ def test_the_dataset_has_units():
     assert set(found.weights) == {n for n, _ in MODELS["hybrid"].named_parameters()}
 
 
+def test_gradients_are_taken_where_the_caller_takes_none():
+    right = adjoint(MODELS["M0"], RECORD, OBJECTIVES["volume"], storage0=START, solver=SOLVER).parameters
+    with torch.no_grad():
+        found = adjoint(MODELS["M0"], RECORD, OBJECTIVES["volume"], storage0=START, solver=SOLVER).parameters
+    assert all(torch.equal(found[n], g) for n, g in right.items())
+
+
 def test_what_is_no_objective():
     model = MODELS["M0"]
     with pytest.raises(ConfigError, match="one number for each"):

@@ -77,6 +77,7 @@ class Adjoint:
         return xr.Dataset(data, coords, {"title": f"adjoint sensitivities of {s.name}"})
 
 
+@torch.enable_grad()
 def adjoint(
     model: Balance,
     forcing: Forcing,

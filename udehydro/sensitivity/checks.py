@@ -70,10 +70,11 @@ class Agreement:
 
     Attributes
     ----------
-    error : relative, in norm over the entries without a kink, best over the steps (*batch); infinite where none is.
+    error : relative, in norm over the entries without a kink, best over the steps (*batch); infinite where none is,
+        and of a gradient of zero where differences see a slope. Steps that see none are left out where others do.
         Entries that a kink sent to a smaller step are granted the round-off of that.
     excluded : entries left out at that step because of a kink (*batch), of ``size``.
-    unseen : where the whole gradient is too small for differences to see (*batch).
+    unseen : where no step sees a slope: the whole gradient is zero, or too small for differences (*batch).
     round_off : of the differences at that step, as a share of the gradient (*batch): errors below it mean nothing.
     """
 

@@ -190,6 +190,7 @@ def _plain(function: Function, space: Space, unit: Tensor) -> tuple[Tensor, None
     return _rows(function, space.values(unit), len(unit)), None
 
 
+@torch.enable_grad()
 def _differentiated(function: Function, space: Space, unit: Tensor) -> tuple[Tensor, Tensor]:
     count, batch = len(unit), getattr(function, "batch", ())
     leaf = unit.reshape(*unit.shape, *(1,) * len(batch)).expand(*unit.shape, *batch).clone().requires_grad_()

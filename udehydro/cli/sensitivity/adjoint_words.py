@@ -163,12 +163,14 @@ def _check(effects: Effects) -> list[Block]:
         text += (
             f" The largest relative error is {worst['error']:.1e}, by {worst['quantity']} of basin {worst['basin']}."
         )
-    if lost := int((~np.isfinite(found["error"])).sum()):
+    if lost := int((found["kinks"] == found["entries"]).sum()):
         text += f" {lost} gradient(s) could not be compared: all of their entries lie at kinks."
-    rows = found.drop(columns=["objective"]).to_numpy().tolist()
-    rows = [[basin, kind, f"{error:.1e}", int(kinks), int(n), "yes" if unseen else ""]
-            for kind, basin, error, kinks, n, unseen in rows[:SHOWN]]  # fmt: skip
-    return [Text(text), Table(["basin", "derivative by", "relative error", "kinks", "entries", "too small"], rows)]
+    rows = [
+        [r.basin, r.quantity, f"{r.error:.1e}", f"{r.round_off:.1e}", int(r.kinks), int(r.entries), "yes" * r.unseen]
+        for r in found.head(SHOWN).itertuples()
+    ]
+    headers = ["basin", "derivative by", "relative error", "round-off", "kinks", "entries", "too small"]
+    return [Text(text), Table(headers, rows, "Errors below the round-off of the differences mean nothing.")]
 
 
 def _limits(effects: Effects) -> list[Block]:

@@ -109,10 +109,13 @@ class Effects:
         return part.start + int(flow[part].argmax())
 
     def worst(self) -> dict | None:
-        """The row of the check with the largest error, of those that differences can see; None without a check."""
-        if self.checked is None or not len(seen := self.checked[np.isfinite(self.checked["error"])]):
+        """The row of the check with the largest error; None without a check, and where all entries lie at kinks.
+
+        Infinite where the gradient is zero and differences are not.
+        """
+        if self.checked is None or not len(compared := self.checked.query("kinks < entries")):
             return None
-        return seen.loc[seen["error"].idxmax()].to_dict()
+        return compared.loc[compared["error"].idxmax()].to_dict()
 
     def summary(self) -> dict:
         """The content of ``summary.json``."""
