@@ -383,6 +383,7 @@ def test_curves_are_those_of_the_law(soil):
         (lambda: BroadbridgeWhite(0.05, 0.45, 20.0, 15.0, 1.0, 15.0, 0.1), "C = 1.0"),
         (lambda: BroadbridgeWhite(0.05, 0.45, 20.0, 15.0, 1.5, 0.1, 0.3), r"K\(theta_i\)"),
         (lambda: box("open"), "no-flux"),
+        (lambda: box("head", alpha=0.1), "30 / alpha"),
         (lambda: absorption(lambda x: x / 0, 0.1, 0.2), "finite"),
         (lambda: absorption(lambda x: x, 0.1, 0.1), "both"),
         (lambda: TravellingWave(MualemVanGenuchten(**VANDERBORGHT["sand"]), -1.0, 100.0), r"K\(psi_i\)"),
@@ -391,6 +392,14 @@ def test_curves_are_those_of_the_law(soil):
 def test_parameters_out_of_range(make, message):
     with np.errstate(divide="ignore"), pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_shapes():
+    """Numbers, empty arrays, and heights against times."""
+    for s, z in ((BANDAI, 5.0), (LAYERS["A"], 5.0), (BroadbridgeWhite(0.05, 0.45, 20.0, 15.0, 1.5, 15.0, 0.1), -5.0)):
+        for f in (s.psi, s.theta, s.flux):
+            assert np.shape(f(z, 0.1)) == () and f([], []).shape == (0,)
+            assert f(np.full((3, 1), z), [0.0, 0.1]).shape == (3, 2)
 
 
 @pytest.mark.parametrize(("z", "t"), [(-0.1, 1), (10.1, 1), (5, -1), (5, np.inf), (np.nan, 1)])

@@ -71,7 +71,7 @@ def by_time(evaluate: Callable[[Array, float], tuple[Array, ...]], x: Array, t: 
     """``evaluate(x, t)`` for each distinct time of the broadcast arrays, as times need series of different length."""
     x, t = np.broadcast_arrays(x, t)
     found: list[Array] = []
-    for one in np.unique(t):
+    for one in np.unique(t) if t.size else [0.0]:
         at = t == one
         parts = evaluate(x[at], float(one))
         found = found or [np.empty(x.shape) for _ in parts]

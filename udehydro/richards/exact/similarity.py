@@ -82,7 +82,8 @@ class Absorption:
 def absorption(diffusivity: Callable[[Array], Array], theta_i: float, theta_b: float) -> Absorption:
     """Similarity solution for any diffusivity D(theta) [cm2/d], finite up to and including theta_b and not negative.
 
-    Water contents are accurate to about 1e-8 of the change, the sorptivity to about 1e-9 of itself.
+    Places phi are accurate to about 1e-9 of that of the front, the sorptivity to about 1e-9 of itself; water contents
+    to 1e-8 of the change, less on fronts that D = 0 in the driest soil makes infinitely steep.
 
     Raises
     ------
@@ -91,8 +92,9 @@ def absorption(diffusivity: Callable[[Array], Array], theta_i: float, theta_b: f
     """
     need(theta_b != theta_i, f"Absorption: theta_i and theta_b are both {theta_i}.")
     grid = diffusivity(theta_i + (theta_b - theta_i) * np.linspace(0, 1, 1001)[1:])
-    sound = bool(np.all(np.isfinite(grid) & (grid >= 0)))
-    need(sound, f"Absorption: the diffusivity must be finite and not negative between {theta_i} and {theta_b}.")
+    sound = bool(np.all(np.isfinite(grid) & (grid >= 0)) and grid.any())
+    span = f"between {theta_i} and {theta_b}"
+    need(sound, f"Absorption: the diffusivity must be finite, not negative, and not zero throughout {span}.")
 
     def weighted(share: float) -> float:
         return float((1 + share) * diffusivity(np.asarray(theta_i + (theta_b - theta_i) * share)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -101,6 +102,7 @@ class SrivastavaYehLayers:
             gain, flow = step_response(lower + upper - z, t / beta)
             return gain / ratio, flow
         count = int(np.sqrt(FORGOTTEN / t) * (lower + np.sqrt(beta) * upper) / np.pi) + 3
+        count = 1 << count.bit_length()  # so that most times share their roots
         rate = _layered_roots(count, lower, upper, ratio, beta)
         value, flux, surface, norm = _eigenfunctions(z[..., None], rate, lower, upper, ratio, beta)
         weight = surface / (rate * norm) * np.exp(-rate * t)
@@ -123,6 +125,7 @@ def _cosine(square: Array, x: Array | float) -> Array:
     return np.where(square > 0, np.cos(root * x), np.cosh(root * x * (square < 0)))
 
 
+@lru_cache(maxsize=64)
 def _layered_roots(count: int, lower: float, upper: float, ratio: float, beta: float) -> Array:
     """The first rates of decay E: where value and flux of the solutions from the base and from the surface agree.
 

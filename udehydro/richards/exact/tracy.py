@@ -30,7 +30,7 @@ class Tracy:
     Attributes
     ----------
     theta_r, theta_s : water contents; alpha : [1/cm]; Ks : [cm/d].
-    length : edge of the square or cube [cm]; psi_r : head of the dry soil [cm], below zero.
+    length : edge of the square or cube [cm]; psi_r : head of the dry soil [cm], in [-30 / alpha, 0).
     sides : "head" or "no-flux".
 
     A point is (x, z) or (x, y, z). Accuracy is round-off relative to exp(alpha psi), at early times, too: the series of
@@ -48,7 +48,8 @@ class Tracy:
     def __post_init__(self):
         positive("Tracy", alpha=self.alpha, Ks=self.Ks, length=self.length)
         contents("Tracy", self.theta_r, self.theta_s)
-        need(self.psi_r < 0, f"Tracy: psi_r = {self.psi_r} cm must be below zero.")
+        # below, exp(alpha psi_r) is lost beside the round-off of what is added to it
+        need(-30 <= self.alpha * self.psi_r < 0, f"Tracy: psi_r = {self.psi_r} cm must be in [-30 / alpha, 0).")
         need(self.sides in ("head", "no-flux"), f"Tracy: sides = '{self.sides}' must be 'head' or 'no-flux'.")
 
     def psi(self, *point: ArrayLike, t: ArrayLike) -> Array:
