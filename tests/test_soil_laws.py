@@ -198,8 +198,10 @@ def test_closed_forms_agree_with_the_base_class(case):
     assert torch.allclose(SoilLaw.head(law, theta, p), law.head(theta, p), rtol=1e-9, atol=0.0)
     if type(law).kirchhoff is not SoilLaw.kirchhoff:
         psi = torch.cat([points(case), WET])
-        psi = psi[law.kirchhoff(psi, p) > 1e-30]
-        assert torch.allclose(SoilLaw.kirchhoff(law, psi, p), law.kirchhoff(psi, p), rtol=1e-9, atol=0.0)
+        value = law.kirchhoff(psi, p)
+        seen = value > 1e-30
+        rtol = 1e-6 if case.name == "gardner" else 1e-9  # exp(-30 t) in a panel, where K is 1e-13 Ks
+        assert torch.allclose(SoilLaw.kirchhoff(law, psi, p)[seen], value[seen], rtol=rtol, atol=0.0)
 
 
 @laws
@@ -339,7 +341,7 @@ class TestMembers:
         law, soil = MonotoneNet(8, members=2), VanGenuchten()
         p = law.imitate(soil, soil.defaults)
         psi = -torch.logspace(-1, 5, 50).expand(2, 1, 50)
-        assert (law.theta(psi, p) - soil.theta(psi, soil.defaults)).abs().max() < 2e-3
+        assert (law.theta(psi, p) - soil.theta(psi, soil.defaults)).abs().max() < 5e-4
 
 
 class TestKnownValues:
@@ -358,7 +360,7 @@ class TestKnownValues:
         assert np.allclose(law.capacity(psi, p), c, rtol=1e-12)
 
     def test_air_entry(self):
-        """Ippisch et al. (2006), eqs 5 and 6; the slope at saturation is finite, and the limit of no entry is right."""
+        """As in Ippisch et al. (2006); the slope at saturation is finite, and the limit of no entry is right."""
         p, law = soil_class("clay loam") | {"entry": 3.0}, VanGenuchten()
         h = np.array([3.5, 40.0, 800.0])
         m = 1.0 - 1.0 / p["n"]
@@ -420,7 +422,7 @@ class TestKnownValues:
         assert torch.allclose(law.conductivity(psi, p)[:-1] * slope, 0.345 * D[:-1], rtol=1e-6)
 
     def test_texture_classes(self, shared):
-        """The values that HYDRUS lists, but for alpha of loamy sand: 0.124 in Carsel and Parrish, 0.125 there."""
+        """The values of a table of others, but for alpha of loamy sand: 0.124 in Carsel and Parrish, 0.125 there."""
         path = shared / "data" / "vg-classes" / "soilsamples.csv"
         if not path.exists():
             pytest.skip(f"the table of soil classes is not there: {path}")
@@ -451,10 +453,10 @@ class TestLearning:
 
     @pytest.mark.parametrize("name", ["sand", "sandy loam", "loam"])
     def test_a_network_imitates_a_soil(self, name):
-        """From random weights, pF -1 to 7. At worst theta 9e-4 (sand), log10 K 0.02 (loam, near saturation)."""
+        """From random weights, pF -1 to 7. At worst theta 7e-5 (sand), log10 K 0.02 (loam, near saturation)."""
         law, soil, q = MonotoneNet(16), VanGenuchten(), soil_class(name)
         theta, k = self.error(law, law.imitate(soil, q), soil, q)
-        assert theta < 1.5e-3 and k < 0.03
+        assert theta < 2e-4 and k < 0.03
 
     @pytest.mark.parametrize("free", ["weights", "parameters"])
     @pytest.mark.parametrize("name", ["sand", "sandy loam", "loam"])
@@ -519,9 +521,7 @@ class TestErrors:
     def test_a_missing_parameter(self):
         p = {"theta_r": 0.1, "theta_s": 0.4, "alhpa": 0.1, "n": 2.0, "Ks": 1.0}
         with pytest.raises(ConfigError, match=r"VanGenuchten needs the parameter 'alpha' \[1/cm\].*alhpa"):
-            VanGenuchten().theta(
-                torch.tensor(-1.0), {"theta_r": 0.1, "theta_s": 0.4, "Ks": 1.0, "alhpa": 0.1, "n": 2.0}
-            )
+            VanGenuchten().theta(torch.tensor(-1.0), p)
 
     def test_a_missing_knot(self):
         law = MonotoneSpline(free="parameters")
@@ -542,5 +542,7 @@ class TestErrors:
             MonotoneSpline(free="knots")
         with pytest.raises(ConfigError, match="member axis in p"):
             MonotoneSpline(free="parameters", members=2)
+        with pytest.raises(ConfigError, match="units=1"):
+            MonotoneNet(1)
         with pytest.raises(ConfigError, match="offset=0"):
             MonotoneNet(offset=0.0)

@@ -1,4 +1,4 @@
-"""Van Genuchten parameters of the twelve USDA texture classes (Carsel and Parrish 1988, Tables 6 and 7)."""
+"""Van Genuchten parameters of the twelve USDA texture classes (means of Carsel and Parrish 1988)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ class Corrected(SoilLaw):
 
     A warp rises, leaves saturated soil alone and is the identity at first, so that limits and monotonicity are those of
     the law, and so are its values, until training moves it. In the logarithm of suction its slope stays between 0 and
-    2: curves become flatter or up to twice as steep, and shift by some factor of suction.
+    2: curves become flatter or up to twice as steep, and shift by some factor of suction. Where the law has an air
+    entry, which a warp moves, the Kirchhoff integral is good to 1e-5.
 
     Parameters
     ----------

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from udehydro.errors import ConfigError
 from udehydro.richards.laws.base import Values
 from udehydro.richards.laws.free_form import FreeForm
 
-_STEPS = 100
+_STEPS = 300
 
 
 class MonotoneNet(FreeForm):
@@ -22,9 +23,16 @@ class MonotoneNet(FreeForm):
     units : width of the one hidden layer, half of it steps (tanh), half ramps (softplus).
     members : None, or the number M of independent laws; psi then has shape (..., M, B, cell).
     seed : of the start weights, of no soil in particular; :meth:`imitate` a law to start from one.
+
+    Raises
+    ------
+    ConfigError
+        For fewer than two units.
     """
 
     def __init__(self, units: int = 16, *, offset: float = 0.1, members: int | None = None, seed: int = 0):
+        if units < 2:
+            raise ConfigError(f"units={units} must be two or more: half of them are steps, half ramps.")
         generator = torch.Generator().manual_seed(seed)
         super().__init__(*(RisingNet(units, members, generator) for _ in range(2)), offset)
 

@@ -28,7 +28,6 @@ class MonotoneSpline(FreeForm):
     knots : x of the knots, rising; the first is 0.
     free : where the rises from knot to knot live: ``"weights"`` of the law, or ``"parameters"`` in ``p``, named
         ``G1``, ``G2``, ... and ``H1``, ``H2``, ...: -ln S and -ln(K / Ks) rise by that much from knot to knot.
-
     members : None, or the number M of independent laws, whose weights then act on psi of shape (..., M, B, cell).
 
     Both start as a sandy loam: weights do at once, parameters as their defaults.
@@ -57,8 +56,8 @@ class MonotoneSpline(FreeForm):
         names = ("G", "H") if free == "parameters" else (None, None)
         super().__init__(*(RisingSpline(places, name, members) for name in names), offset)
         self.breaks = self.suction(self.retention.knots[1:]).tolist()
-        sand = VanGenuchten()
-        start = self.imitate(sand, sand.defaults)
+        soil = VanGenuchten()
+        start = self.imitate(soil, soil.defaults)
         self.ranges = {n: Range(r.low, r.high, r.unit, float(start[n])) for n, r in self.ranges.items()}
 
 

@@ -17,7 +17,7 @@ class VanGenuchten(RelativeLaw):
     ``K = Ks S^l (1 - (1 - S^(1/m))^m)^2`` (van Genuchten 1980, eqs 3 and 8, with Mualem's exponent l).
 
     With ``entry`` > 0 soil is saturated up to that suction [cm], and both curves are rescaled to start there (Vogel and
-    Cislerova 1988; Ippisch et al. 2006, eqs 5 and 6). Without it the slope dK/dpsi of soils with n < 2 grows without
+    Cislerova 1988; Ippisch et al. 2006). Without it the slope dK/dpsi of soils with n < 2 grows without
     limit towards saturation (as s^(n - 2)), and with it the iterations of a solver: an entry of 1 or 2 cm mends that.
     """
 
