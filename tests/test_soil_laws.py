@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pytest
@@ -283,6 +284,19 @@ def test_shapes_broadcast(case):
         assert getattr(law, name)(at[0], many).shape == (2, 1)
         numbers = {n: v.item() for n, v in p.items()}
         assert getattr(law, name)(at[3], numbers).shape == ()
+
+
+@pytest.mark.parametrize("case", [c for c in LAWS if c.name != "plain"], ids=name_of)
+@pytest.mark.parametrize("name", ["theta", "log_conductivity", "capacity"])
+def test_transforms_of_torch_func(case, name):
+    """Forward mode, and vmap of reverse mode, give what autograd does; not for a capacity that is itself by autograd."""
+    law, p = case.build()
+    psi = points(case)
+    ask = partial(getattr(law, name), p=p)
+    at = psi.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(ask(at).sum(), at)
+    assert torch.allclose(torch.func.jvp(ask, (psi,), (torch.ones_like(psi),))[1], slope, rtol=1e-9)
+    assert torch.allclose(torch.func.vmap(torch.func.grad(ask))(psi), slope, rtol=1e-9)
 
 
 @laws
