@@ -289,7 +289,7 @@ def test_shapes_broadcast(case):
 @pytest.mark.parametrize("case", [c for c in LAWS if c.name != "plain"], ids=name_of)
 @pytest.mark.parametrize("name", ["theta", "log_conductivity", "capacity"])
 def test_transforms_of_torch_func(case, name):
-    """Forward mode, and vmap of reverse mode, give what autograd does; not for a capacity that is itself by autograd."""
+    """Forward mode, and vmap of reverse mode, give what autograd does; not for a capacity that is by autograd."""
     law, p = case.build()
     psi = points(case)
     ask = partial(getattr(law, name), p=p)

@@ -109,15 +109,15 @@ class RisingSpline(nn.Module):
         widths = self.knots.diff()
         y = torch.cat([torch.zeros_like(rises[..., :1]), rises.cumsum(-1)], -1)
         d = _slopes(rises, widths)
-        at = (x.unsqueeze(-1) >= self.knots[1:-1]).sum(-1)  # searchsorted has no vmap
-        h = widths[at]
+        at = (x.unsqueeze(-1) >= self.knots[1:-1]).sum(-1)  # searchsorted and knots[at] have no vmap
 
         def pick(values: Tensor, shift: int) -> Tensor:
             shape = torch.broadcast_shapes(values.shape[:-1], at.shape)
             index = (at + shift).expand(shape).unsqueeze(-1)
             return values.expand(*shape, -1).gather(-1, index).squeeze(-1)
 
-        return (x - self.knots[at]) / h, h, pick(y, 0), pick(y, 1), pick(d, 0), pick(d, 1)
+        h = pick(widths, 0)
+        return (x - pick(self.knots, 0)) / h, h, pick(y, 0), pick(y, 1), pick(d, 0), pick(d, 1)
 
 
 def _slopes(rises: Tensor, widths: Tensor) -> Tensor:
