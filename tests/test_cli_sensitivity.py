@@ -104,6 +104,11 @@ def test_adjoint_writes_what_the_function_returns(flood: Path, posed: dict):
         for name, e in found.elasticity().items():
             if not exphydro.parameters[name].fixed:
                 np.testing.assert_allclose(b["elasticity"][name], float(e[i]), rtol=1e-5, atol=1e-9)
+                told_, r = b["parameters"][name], exphydro.parameters[name]
+                np.testing.assert_allclose(told_["by_percent"], float(e[i]), rtol=1e-5, atol=1e-9)
+                span = told_["value"] * np.log(r.high / r.low) if r.logarithmic else r.high - r.low
+                by_range = told_["derivative"] * span / b["value"]  # percent for 1 % of the range
+                np.testing.assert_allclose(told_["by_range"], by_range, rtol=1e-5, atol=1e-9)
         top = b["influential_days"]["prcp"][0]
         made = found.forcing["prcp"][:, i] * posed["forcing"].values["prcp"][:, i]
         assert top["date"] == str(posed["forcing"].time[int(made.abs().argmax())])[:10]

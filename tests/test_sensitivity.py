@@ -146,6 +146,14 @@ def test_initial_storages_have_to_be_given(act):
         act(MODELS["M0"], RECORD, what, storage0=None)
 
 
+def test_volumes_are_of_intervals_of_any_length():
+    edges = RECORD.time_edge[0] + np.cumsum(np.arange(41) % 5 * 7 + 1) * np.timedelta64(1, "h")
+    record = replace(RECORD, values={n: v[:40] for n, v in RECORD.values.items()}, time_edge=edges)
+    run = simulate(MODELS["M0"], record, theta=THETA, storage0=START)
+    found = volume("et", *(str(edges[i])[:10] for i in (0, -1)))(run)
+    assert torch.allclose(found, run.volume[..., run.model.flux_names.index("et")].sum(0), rtol=1e-12)
+
+
 def test_a_basin_has_its_own_derivatives():
     alone = replace(RECORD, values={n: v[:, :1] for n, v in RECORD.values.items()}, basins=())
     both, one = (adjoint(MODELS["M0"], r, OBJECTIVES["volume"], storage0=START, solver=SOLVER) for r in (RECORD, alone))
@@ -176,6 +184,7 @@ def test_the_dataset_has_units():
     assert ds["lambda_soil"].dims == ("time_edge", "basin") and ds["flux_et"].attrs["units"] == "mm per mm/d"
     elasticity = found.elasticity()["smax"]
     assert np.allclose(ds["elasticity_smax"], elasticity)
+    assert torch.allclose(elasticity, found.parameters["smax"] * THETA["smax"] / found.value, rtol=1e-12)
     assert set(found.weights) == {n for n, _ in MODELS["hybrid"].named_parameters()}
 
 

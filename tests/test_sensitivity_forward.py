@@ -396,6 +396,12 @@ def test_ranges_of_ones_own():
     assert torch.allclose(got.spans, torch.tensor([0.08, 400.0]).expand(2, 2))
 
 
+def test_content_of_one_value_in_closed_form():
+    """Uniform over a span of 6: variance 3, information 1/3; nine times as much again leaves a tenth of it."""
+    found = Information(("a",), torch.tensor([[3.0]]), torch.tensor([1.0]), torch.tensor([6.0]))
+    assert float(found.content()) == pytest.approx(1.0 - 10.0**-0.5, rel=1e-12)
+
+
 def test_errors_that_are_a_share_of_what_was_observed(bucket):
     """NaN where nothing was measured, as the observations are."""
     seen = bucket.run.discharge.clone()
@@ -453,6 +459,14 @@ def test_figures_of_what_is_not_determined_or_not_felt():
     got = found("exphydro_mended", warm, ("ddf", "f"))
     assert png(figures.identifiability(got.windows(0.1, 30), "share"), dpi=40)
     assert png(figures.sensitivities(found("exphydro_mended", warm, ("ddf",))), dpi=40)
+
+
+def test_months_add_up_to_one_percent_of_the_rain():
+    back = adjoints()["volume"]
+    fig = figures.elasticity_through_year(back, element=1)
+    drawn = sum(bar.get_height() for bar in fig.axes[0].patches)
+    whole = (back.forcing["prcp"] * RECORD.values["prcp"]).sum(0)[1]
+    assert drawn == pytest.approx(float(whole / back.value[1]), rel=1e-9)  # 1 % of the rain, in percent
 
 
 def test_contributions_to_a_flood_are_added_up_by_days():

@@ -356,6 +356,14 @@ def test_points_without_finite_derivatives_are_left_out():
     assert float(found["nu"].sel(factor="x2")) == pytest.approx((2.0 * math.pi) ** 2, rel=1e-12)
 
 
+def test_the_bound_of_a_line():
+    """Its only factor has nu = 1 and variance 1 / 12 by the share of the range: 12 / pi^2."""
+    found = dgsm(lambda x: x["x1"] / (2.0 * math.pi), CUBE, samples=256)
+    assert float(found["nu"][0]) == pytest.approx(1.0, rel=1e-9)
+    # the variance of 256 points of a Sobol sequence is good to a percent
+    assert float(found["bound"][0]) == pytest.approx(12.0 / math.pi**2, rel=0.02)
+
+
 def test_round_off_is_no_variance():
     found = sobol(lambda x: 3.0 + 1e-15 * x["x1"] + 0.0 * x["x2"], CUBE, samples=64)
     assert np.isnan(found["ST"]).all() and int(found["failed"]) == 0
