@@ -2,7 +2,8 @@
 
 Each end has a node without thickness, whose head is an unknown like those of the cells. A boundary adds one equation
 for it, so that limits which switch (a pond that overflows, a seepage face that opens) are found inside Newton's
-iteration, by its own equation, not by trial around it.
+iteration, by its own equation, not by trial around it. ``project`` puts a head where the boundary may have it: heads
+that are given or limited then never leave a residual, and all that does is water.
 
 A value is a number, a tensor that broadcasts to the batch, or the name of a series of the forcing.
 """
@@ -37,9 +38,17 @@ class Node(NamedTuple):
 
 
 class Closure(NamedTuple):
-    """A boundary's equation ``row = 0``, what it moves into the node from outside [cm/d], and the excess it refuses."""
+    """A boundary's equation ``row = 0``, and what it moves.
+
+    Attributes
+    ----------
+    row : (columns,) what has to vanish.
+    slopes : its derivatives by the head of the node, by that of the cell beside it, and by the supply.
+    inflow : (columns,) what enters the node from outside [cm/d]; ``excess`` : what the boundary refuses.
+    """
 
     row: Tensor
+    slopes: tuple[Tensor | float, Tensor | float, Tensor | float]
     inflow: Tensor
     excess: Tensor | None = None
 
@@ -54,10 +63,10 @@ class Head:
     ponds = False
 
     def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
-        return Closure(node.psi - v["psi"], -node.supply)
+        return Closure(node.psi - v["psi"], (1.0, 0.0, 0.0), -node.supply)
 
-    def start(self, node: Tensor, v: dict[str, Tensor]) -> Tensor:
-        return v["psi"].expand_as(node)
+    def project(self, psi: Tensor, neighbour: Tensor, v: dict[str, Tensor]) -> Tensor:
+        return v["psi"].expand_as(psi)
 
 
 @dataclass(frozen=True)
@@ -70,10 +79,10 @@ class WaterTable:
     ponds = False
 
     def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
-        return Closure(node.psi - (v["bottom"] - v["depth"]), -node.supply)
+        return Closure(node.psi - (v["bottom"] - v["depth"]), (1.0, 0.0, 0.0), -node.supply)
 
-    def start(self, node: Tensor, v: dict[str, Tensor]) -> Tensor:
-        return (v["bottom"] - v["depth"]).expand_as(node)
+    def project(self, psi: Tensor, neighbour: Tensor, v: dict[str, Tensor]) -> Tensor:
+        return (v["bottom"] - v["depth"]).expand_as(psi)
 
 
 @dataclass(frozen=True)
@@ -87,10 +96,11 @@ class Flux:
 
     def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
         inflow = -outward * v["q"]
-        return Closure(-node.known - node.tau * (node.supply + inflow), inflow.expand_as(node.psi))
+        row = -node.known - node.tau * (node.supply + inflow)
+        return Closure(row, (0.0, 0.0, -node.tau), inflow.expand_as(node.psi))
 
-    def start(self, node: Tensor, v: dict[str, Tensor]) -> Tensor:
-        return node
+    def project(self, psi: Tensor, neighbour: Tensor, v: dict[str, Tensor]) -> Tensor:
+        return psi
 
 
 @dataclass(frozen=True)
@@ -101,10 +111,10 @@ class FreeDrainage:
     ponds = False
 
     def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
-        return Closure(node.psi - node.neighbour, -node.supply)
+        return Closure(node.psi - node.neighbour, (1.0, -1.0, 0.0), -node.supply)
 
-    def start(self, node: Tensor, v: dict[str, Tensor]) -> Tensor:
-        return node
+    def project(self, psi: Tensor, neighbour: Tensor, v: dict[str, Tensor]) -> Tensor:
+        return neighbour
 
 
 @dataclass(frozen=True)
@@ -115,10 +125,13 @@ class SeepageFace:
     ponds = False
 
     def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
-        return Closure(torch.maximum(node.psi, -node.tau * node.supply), -node.supply)
+        closed = -node.tau * node.supply
+        opens = node.psi >= closed
+        slopes = (opens.to(closed.dtype), 0.0, torch.where(opens, 0.0, -node.tau))
+        return Closure(torch.where(opens, node.psi, closed), slopes, -node.supply)
 
-    def start(self, node: Tensor, v: dict[str, Tensor]) -> Tensor:
-        return node.clamp_max(0.0)
+    def project(self, psi: Tensor, neighbour: Tensor, v: dict[str, Tensor]) -> Tensor:
+        return psi.clamp_max(0.0)
 
 
 @dataclass(frozen=True)
@@ -147,14 +160,15 @@ class Atmospheric:
         held, potential = node.psi.clamp_min(0.0), v["rain"] - v["evaporation"]
         free = held - node.known - node.tau * (node.supply + potential)
         above, below = node.psi - v["pond"], node.psi - v["driest"]
-        row = torch.maximum(above, torch.minimum(below, free))
         limited = (above >= free) | (below <= free)
+        row = torch.where(above >= free, above, torch.where(below <= free, below, free))
+        slopes = ((limited | (node.psi > 0.0)).to(free.dtype), 0.0, torch.where(limited, 0.0, -node.tau))
         inflow = (held - node.known) / node.tau - node.supply
         excess = torch.where(limited, potential - inflow, 0.0)
-        return Closure(row, potential - excess, excess)
+        return Closure(row, slopes, potential - excess, excess)
 
-    def start(self, node: Tensor, v: dict[str, Tensor]) -> Tensor:
-        return torch.minimum(torch.maximum(node, v["driest"]), v["pond"])
+    def project(self, psi: Tensor, neighbour: Tensor, v: dict[str, Tensor]) -> Tensor:
+        return torch.minimum(torch.maximum(psi, v["driest"]), v["pond"])
 
 
 TOPS = (Head, Flux, Atmospheric, SeepageFace)

@@ -141,10 +141,9 @@ def _empty(problem: Problem, psi: Tensor, mass: Tensor) -> March:
 
 def attempt(problem: Problem, tableau: Tableau, values, psi: Tensor, mass: Tensor, rate: Tensor, h: Tensor) -> _Trial:
     """One step of every column from heads, water and rates (columns, node), with an estimate of its error."""
-    system, width = problem.system(values), h.unsqueeze(-1)
-    stages, rates, moved, done, iterations = [], [], 0.0, torch.ones_like(h, dtype=torch.bool), 0
-    end, solved = mass, None
-    psi = system.begin(psi)
+    width, stages, rates = h.unsqueeze(-1), [], []
+    end, moved, done, iterations = mass, 0.0, torch.ones_like(h, dtype=torch.bool), 0
+    psi = problem.system(values).project(psi)
     for i, (row, weight) in enumerate(zip(tableau.a, tableau.b, strict=True)):
         known = mass + sum((width * a * f for a, f in zip(row[:i], rates, strict=True) if a), torch.zeros_like(mass))
         solved = solve(problem, values, psi, known, h * row[i])
@@ -182,7 +181,7 @@ def _length(proposed: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
 def _propose(tableau: Tableau, steps: Adaptive, trial: _Trial, h: Tensor, before: Tensor, cut: Tensor) -> Tensor:
     """Length of the step after this one; one cut short by the end of its interval says nothing against a longer one."""
     relative = (trial.error / steps.tolerance).clamp_min(1e-8)
-    factor = (0.9 * relative ** (-1.0 / (tableau.order + 1))).clamp(0.2, 4.0)
+    factor = (0.8 * relative ** (-1.0 / (tableau.order + 1))).clamp(0.2, 3.0)
     factor = torch.where(trial.iterations > 0.6 * ITERATIONS, factor.clamp_max(1.0), factor)
     new = h * torch.where(trial.done, factor, 0.25)
     return torch.where(cut, torch.maximum(new, before), new).clamp(steps.smallest, steps.largest)

@@ -60,44 +60,39 @@ class _Work:
     """Columns under iteration."""
 
     def __init__(self, problem, values, psi, known, tau, linear=None, stuck=None):
-        self.problem, self.values, self.psi, self.known, self.tau = problem, values, psi, known, tau
-        self.linear = problem.system(values).linear(psi, known, tau) if linear is None else linear
+        self.problem, self.values, self.known, self.tau = problem, values, known, tau
         self.stuck = torch.zeros_like(tau, dtype=torch.bool) if stuck is None else stuck
-        self.size = self.linear.row.square().sum(1)
+        self.at(psi, problem.system(values).linear(psi, known, tau) if linear is None else linear)
+
+    def at(self, psi: Tensor, linear: Linear) -> None:
+        """Move to other heads."""
+        self.psi, self.linear = psi, linear
+        self.size, self.done = linear.row.square().sum(1), _met(psi, linear)
 
     def select(self, keep: Tensor) -> _Work:
         values = [v if v.shape[0] == 1 else v[keep] for v in self.values]
         linear = Linear(*(t[keep] for t in self.linear))
         return _Work(self.problem, values, self.psi[keep], self.known[keep], self.tau[keep], linear, self.stuck[keep])
 
-    @property
-    def done(self) -> Tensor:
-        return _met(self.psi, self.linear)
-
     def step(self) -> None:
         """One iteration; the step of a column is halved until its equations are better met."""
-        a = self.linear
-        step = tridiagonal.solve(a.lower, a.diagonal, a.upper, -a.row)
-        system = self.problem.system(self.values)
-        psi, factor = self.psi + step, 1.0
-        linear = system.linear(psi, self.known, self.tau)
-        size = linear.row.square().sum(1)
-        bad = ~(size <= (1.0 - 1e-4) * self.size)
+        a, size, system = self.linear, self.size, self.problem.system(self.values)
+        before, step = self.psi, tridiagonal.solve(a.lower, a.diagonal, a.upper, -a.row)
+        psi, factor = system.project(before + step), 1.0
+        self.at(psi, system.linear(psi, self.known, self.tau))
         for _ in range(HALVINGS):
-            worse = bad & ~_met(psi, linear)
+            worse = ~(self.size <= (1.0 - 1e-4 * factor) * size) & ~self.done
             if not bool(worse.any()):
-                break
+                return
             factor *= 0.5
             at = worse.nonzero()[:, 0]
-            trial = self.select(at)
-            tried = trial.psi + factor * step[at]
-            again = _Work(self.problem, trial.values, tried, trial.known, trial.tau, stuck=trial.stuck)
-            psi = psi.index_copy(0, at, tried)
-            linear = Linear(*(t.index_copy(0, at, n) for t, n in zip(linear, again.linear, strict=True)))
-            bad = bad.index_copy(0, at, ~(again.size <= (1.0 - 1e-4 * factor) * trial.size))
-        self.psi, self.linear = psi, linear
-        self.size = linear.row.square().sum(1)
-        self.stuck = (bad & ~self.done) | ~self.size.isfinite()
+            part = self.select(at)
+            system = self.problem.system(part.values)
+            tried = system.project(before[at] + factor * step[at])
+            again = system.linear(tried, part.known, part.tau)
+            linear = Linear(*(t.index_copy(0, at, n) for t, n in zip(self.linear, again, strict=True)))
+            self.at(self.psi.index_copy(0, at, tried), linear)
+        self.stuck = ~(self.size <= (1.0 - 1e-4 * factor) * size) & ~self.done
 
 
 def _met(psi: Tensor, linear: Linear) -> Tensor:

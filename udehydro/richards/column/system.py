@@ -26,14 +26,23 @@ TOP, BOTTOM, RUNOFF, DEFICIT = range(4)
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes (cell,) and distances between nodes (segment,) in cm; the nodes of every layer, ends included."""
+    """A column's sizes as tensors, and where its nodes are.
+
+    Attributes
+    ----------
+    thickness, storage : (cell,) of cells [cm], and their specific storage [1/cm].
+    distance : (segment,) between nodes [cm].
+    gravity : 1, or 0 where the column lies; ``depth`` : of its bottom [cm].
+    nodes, layers : the nodes of every layer, those at its ends included, and its cells.
+    """
 
     thickness: Tensor
-    distance: Tensor
     storage: Tensor
+    distance: Tensor
     gravity: float
     depth: Tensor
     nodes: tuple[slice, ...]
+    layers: tuple[slice, ...]
 
     @classmethod
     def of(cls, column: Column, like: Tensor) -> Geometry:
@@ -45,7 +54,15 @@ class Geometry:
             storage.append(torch.full_like(half, layer.specific_storage))
             nodes.append(slice(cells.start + i, cells.stop + i + 2))
         gravity = 0.0 if column.horizontal else 1.0
-        return cls(thickness, torch.cat(distance), torch.cat(storage), gravity, thickness.sum(), tuple(nodes))
+        return cls(
+            thickness,
+            torch.cat(distance),
+            torch.cat(storage),
+            gravity,
+            thickness.sum(),
+            tuple(nodes),
+            column.cells_of_layers,
+        )
 
     def cells(self, psi: Tensor) -> Tensor:
         """Values of the cells (columns, cell) out of those of all nodes."""
@@ -110,10 +127,10 @@ class System:
                 (soil if kind == "soil" else sinks)[i][name] = value
         return cls(column, geometry, soil, top, bottom, sinks)
 
-    def begin(self, psi: Tensor) -> Tensor:
-        """Heads to start an iteration from: those of the ends as the boundaries would have them."""
-        top = self.column.top.start(psi[:, 0], self.top).unsqueeze(1)
-        bottom = self.column.bottom.start(psi[:, -1], self.bottom).unsqueeze(1)
+    def project(self, psi: Tensor) -> Tensor:
+        """Heads with those of both ends where the boundaries may have them."""
+        top = self.column.top.project(psi[:, 0], psi[:, 1], self.top).unsqueeze(1)
+        bottom = self.column.bottom.project(psi[:, -1], psi[:, -2], self.bottom).unsqueeze(1)
         return torch.cat([top, psi[:, 1:-1], bottom], dim=1)
 
     def stage(self, psi: Tensor, known: Tensor, tau: Tensor) -> Stage:
@@ -136,8 +153,7 @@ class System:
         upper_slope, lower_slope = _segments(k_slope)
         by_upper = by_upper * upper_slope * drive - value / g.distance
         by_lower = by_lower * lower_slope * drive + value / g.distance
-        nodes = self._end_nodes(psi, flux, known, tau)
-        ends, partials = self._ends_with_slopes(nodes)
+        ends = self._ends(*self._end_nodes(psi, flux, known, tau))
         stage = self._assemble(psi, known, tau, mass, flux, uptakes, ends)
         t, zero = tau.unsqueeze(-1), torch.zeros_like(psi[:, :1])
         pond = (psi[:, :1] > 0.0).to(psi.dtype) if self.column.top.ponds else None
@@ -145,16 +161,16 @@ class System:
         inner = torch.cat([zero, by_lower], 1) - torch.cat([by_upper, zero], 1)
         diagonal = capacity + t * (g.spread(u_slope) + inner)
         upper, lower = torch.cat([-t * by_lower, zero], 1), torch.cat([zero, t * by_upper], 1)
-        node, beside, supply = partials[0]
+        node, beside, supply = ends[0].slopes
         diagonal[:, 0], upper[:, 0] = node + supply * by_upper[:, 0], beside + supply * by_lower[:, 0]
-        node, beside, supply = partials[1]
+        node, beside, supply = ends[1].slopes
         diagonal[:, -1], lower[:, -1] = node - supply * by_lower[:, -1], beside - supply * by_upper[:, -1]
         return Linear(*stage, lower, diagonal, upper, capacity)
 
     def water(self, cells: Tensor) -> Tensor:
         """Water in every cell at their heads (columns, cell), cm."""
         g, parts = self.geometry, []
-        for layer, p, where in zip(self.column.layers, self.soil, self.column.cells_of_layers, strict=True):
+        for layer, p, where in zip(self.column.layers, self.soil, g.layers, strict=True):
             psi = cells[:, where]
             theta = layer.law.theta(psi, p)
             if layer.specific_storage:
@@ -186,16 +202,6 @@ class System:
 
     def _ends(self, top: Node, bottom: Node) -> tuple[Closure, Closure]:
         return self.column.top.close(top, self.top, 1.0), self.column.bottom.close(bottom, self.bottom, -1.0)
-
-    def _ends_with_slopes(self, nodes: tuple[Node, Node]) -> tuple[tuple[Closure, Closure], list[list[Tensor]]]:
-        """Boundaries, and the derivatives of their rows by the node, the cell beside and the supply."""
-        with torch.enable_grad():
-            leaves = [[v.detach().requires_grad_() for v in node[:3]] for node in nodes]
-            ends = self._ends(*(Node(*x, *node[3:]) for x, node in zip(leaves, nodes, strict=True)))
-            total = ends[0].row.sum() + ends[1].row.sum()
-            slopes = torch.autograd.grad(total, leaves[0] + leaves[1], allow_unused=True, materialize_grads=True)
-        closed = [Closure(*(None if v is None else v.detach() for v in e)) for e in ends]
-        return (closed[0], closed[1]), [list(slopes[:3]), list(slopes[3:])]
 
     def _assemble(self, psi, known, tau, mass, flux, uptakes, ends) -> Stage:
         top, bottom = ends
