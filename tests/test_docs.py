@@ -35,6 +35,10 @@ PACKAGES = (
     ".plot",
     ".sensitivity",
     ".assimilation",
+    ".richards",
+    ".richards.laws",
+    ".richards.exact",
+    ".richards.column",
 )
 
 GROUPS = (("data",), ("sensitivity",))
