@@ -115,7 +115,9 @@ class Effects:
         """
         if self.checked is None or not len(compared := self.checked.query("kinks < entries")):
             return None
-        return compared.loc[compared["error"].idxmax()].to_dict()
+        # an error below the round-off of the differences means nothing, but for that of a gradient that was cut off
+        blunt = np.isfinite(compared["error"]) & (compared["error"] <= compared["round_off"])
+        return compared.loc[compared["error"].where(~blunt, 0.0).idxmax()].to_dict()
 
     def summary(self) -> dict:
         """The content of ``summary.json``."""
