@@ -21,6 +21,7 @@ EXECUTED = (
     "docs/identifiability.md",
     "docs/global_sensitivity.md",
     "docs/assimilation.md",
+    "docs/unsaturated.md",
 )
 PACKAGES = (
     "",
