@@ -54,15 +54,8 @@ class Geometry:
             storage.append(torch.full_like(half, layer.specific_storage))
             nodes.append(slice(cells.start + i, cells.stop + i + 2))
         gravity = 0.0 if column.horizontal else 1.0
-        return cls(
-            thickness,
-            torch.cat(distance),
-            torch.cat(storage),
-            gravity,
-            thickness.sum(),
-            tuple(nodes),
-            column.cells_of_layers,
-        )
+        sizes = (thickness, torch.cat(storage), torch.cat(distance))
+        return cls(*sizes, gravity, thickness.sum(), tuple(nodes), column.cells_of_layers)
 
     def cells(self, psi: Tensor) -> Tensor:
         """Values of the cells (columns, cell) out of those of all nodes."""
