@@ -12,9 +12,10 @@ from udehydro.richards.column.problem import Problem
 from udehydro.richards.column.system import Linear
 
 ITERATIONS = 25
-HALVINGS = 8
-TOLERANCE = 1e-10
-"""What may be left of the equation of a node [cm of water], besides round-off of its terms, in double precision."""
+SHORTER = 14
+TOLERANCE, WATER = 1e-6, 1e-10
+"""What may be left of the equation of a node in double precision, besides round-off: the lesser of a rate [cm/d] and of
+water [cm]."""
 
 
 class Solved(NamedTuple):
@@ -67,7 +68,11 @@ class _Work:
     def at(self, psi: Tensor, linear: Linear) -> None:
         """Move to other heads."""
         self.psi, self.linear = psi, linear
-        self.size, self.done = linear.row.square().sum(1), _met(psi, linear)
+        self.size = linear.row.square().sum(1)
+        eps = torch.finfo(psi.dtype).eps
+        round_off = 8.0 * eps * (linear.diagonal.abs() * (1.0 + psi.abs()) + self.known.abs())
+        allowed = (TOLERANCE * self.tau).clamp_max(WATER) * (eps / torch.finfo(torch.float64).eps)
+        self.done = (linear.row.abs() <= allowed.unsqueeze(1) + round_off).all(1)
 
     def select(self, keep: Tensor) -> _Work:
         values = [v if v.shape[0] == 1 else v[keep] for v in self.values]
@@ -75,28 +80,29 @@ class _Work:
         return _Work(self.problem, values, self.psi[keep], self.known[keep], self.tau[keep], linear, self.stuck[keep])
 
     def step(self) -> None:
-        """One iteration; the step of a column is halved until its equations are better met."""
+        """One iteration; the step of a column is shortened until its equations are better met."""
         a, size, system = self.linear, self.size, self.problem.system(self.values)
         before, step = self.psi, tridiagonal.solve(a.lower, a.diagonal, a.upper, -a.row)
-        psi, factor = system.project(before + step), 1.0
+        psi, factor = system.project(before + step), torch.ones_like(size)
         self.at(psi, system.linear(psi, self.known, self.tau))
-        for _ in range(HALVINGS):
+        for i in range(SHORTER):
             worse = ~(self.size <= (1.0 - 1e-4 * factor) * size) & ~self.done
             if not bool(worse.any()):
                 return
-            factor *= 0.5
             at = worse.nonzero()[:, 0]
+            # dry soil conducts next to nothing and asks for heads far above saturation: try no more than that first
+            cut = torch.full_like(size[at], 0.5 if i < 3 else 0.25) if i else _to_saturation(before[at], step[at])
+            factor = factor.index_copy(0, at, factor[at] * cut)
             part = self.select(at)
             system = self.problem.system(part.values)
-            tried = system.project(before[at] + factor * step[at])
+            tried = system.project(before[at] + factor[at].unsqueeze(1) * step[at])
             again = system.linear(tried, part.known, part.tau)
             linear = Linear(*(t.index_copy(0, at, n) for t, n in zip(self.linear, again, strict=True)))
             self.at(self.psi.index_copy(0, at, tried), linear)
         self.stuck = ~(self.size <= (1.0 - 1e-4 * factor) * size) & ~self.done
 
 
-def _met(psi: Tensor, linear: Linear) -> Tensor:
-    """Whether the equations of a column (columns,) are met."""
-    eps = torch.finfo(psi.dtype).eps
-    round_off = 8.0 * eps * linear.diagonal.abs() * (1.0 + psi.abs())
-    return (linear.row.abs() <= TOLERANCE * (eps / torch.finfo(torch.float64).eps) + round_off).all(1)
+def _to_saturation(psi: Tensor, step: Tensor) -> Tensor:
+    """The part of a step (columns,), at most half, that takes no node from dry soil beyond saturation."""
+    rises = (psi < 0.0) & (step > 0.0)
+    return torch.where(rises, -psi / torch.where(rises, step, 1.0), 0.5).amin(1).clamp_max(0.5)
