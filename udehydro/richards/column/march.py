@@ -109,8 +109,10 @@ def march(
         found.rejected[at] += (~ok).to(k.dtype)
         if not fixed:
             proposed[at] = _propose(tableau, steps, trial, h, proposed[at], ends & ok)
-        if fixed and not bool(ok.all()) or not fixed and bool((~ok & (h <= steps.smallest)).any()):
-            _fail(problem, at, ka, ok if fixed else ok | (h > steps.smallest), h, trial)
+        given_up = ~ok if fixed else ~ok & ((h <= steps.smallest) | (taken[at] >= steps.most))
+        if bool(given_up.any()):
+            _fail(problem, at, ka, ~given_up, h, trial)
+        taken[at] += 1
         on = ok.nonzero()[:, 0]
         step = Taken(at, ka, h, ends, mass[at], trial.stages).select(on)
         if keep:
@@ -123,7 +125,7 @@ def march(
         found.psi[step.interval[over], at[over]] = psi[at[over]]
         found.mass[step.interval[over], at[over]] = mass[at[over]]
         k[at] += ends.to(k.dtype)
-        taken[at] = torch.where(ends, 0, taken[at] + 1)
+        taken[at] = torch.where(ends, 0, taken[at])
         rest[at] = torch.where(ends, days[k[at].clamp_max(len(days) - 1)], rest[at] - step.h)
         if tick is not None and (now := int(k.min())) > finished:
             tick(now - finished)
@@ -195,7 +197,7 @@ def _fail(problem: Problem, at: Tensor, k: Tensor, ok: Tensor, h: Tensor, trial:
     worst = int(torch.where(residual.isfinite(), residual, torch.inf).argmax())
     where = f"{problem.label(int(k[i]), int(at[i]))}, {problem.node_name(worst)}"
     raise SolverError(
-        f"The step of {float(h[i]):.3g} d cannot be solved: {where} misses its balance by {float(residual[worst]):.3g} "
+        f"A step of {float(h[i]):.3g} d cannot be solved: {where} misses its balance by {float(residual[worst]):.3g} "
         f"cm ({int(failed.sum())} of {problem.columns} column(s)). Saturated soil between two given fluxes needs a "
         "head at one end or a specific storage; else take smaller steps (Adaptive), finer cells there, or a law with "
         "an air entry.",

@@ -14,8 +14,9 @@ from udehydro.richards.column.system import Linear
 ITERATIONS = 25
 SHORTER = 14
 TOLERANCE, WATER = 1e-6, 1e-10
-"""What may be left of the equation of a node in double precision, besides round-off: the lesser of a rate [cm/d] and of
-water [cm]."""
+"""What may be left of the equation of a node besides round-off: the lesser of a rate [cm/d] and of water [cm]."""
+FLOOR = 1e-10
+"""Added to the slope of saturated nodes [cm/cm]: saturated soil between closed ends has none, until a pond forms."""
 
 
 class Solved(NamedTuple):
@@ -71,7 +72,7 @@ class _Work:
         self.size = linear.row.square().sum(1)
         eps = torch.finfo(psi.dtype).eps
         round_off = 8.0 * eps * (linear.diagonal.abs() * (1.0 + psi.abs()) + self.known.abs())
-        allowed = (TOLERANCE * self.tau).clamp_max(WATER) * (eps / torch.finfo(torch.float64).eps)
+        allowed = (max(TOLERANCE, 100.0 * eps) * self.tau).clamp_max(max(WATER, 10.0 * eps))
         self.done = (linear.row.abs() <= allowed.unsqueeze(1) + round_off).all(1)
 
     def select(self, keep: Tensor) -> _Work:
@@ -82,7 +83,8 @@ class _Work:
     def step(self) -> None:
         """One iteration; the step of a column is shortened until its equations are better met."""
         a, size, system = self.linear, self.size, self.problem.system(self.values)
-        before, step = self.psi, tridiagonal.solve(a.lower, a.diagonal, a.upper, -a.row)
+        before, diagonal = self.psi, a.diagonal + FLOOR * (self.psi >= 0.0)
+        step = tridiagonal.solve(a.lower, diagonal, a.upper, -a.row)
         psi, factor = system.project(before + step), torch.ones_like(size)
         self.at(psi, system.linear(psi, self.known, self.tau))
         for i in range(SHORTER):

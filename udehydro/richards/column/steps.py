@@ -30,16 +30,20 @@ class Adaptive:
     ----------
     tolerance : error of a step, in water content of any cell, and in cm of a pond.
     first, smallest, largest : length of the first step and limits of all others [d].
+    most : steps that an interval may take, failed ones included.
     """
 
     tolerance: float = 1e-4
     first: float = 1e-4
-    smallest: float = 1e-10
+    smallest: float = 1e-8
     largest: float = float("inf")
+    most: int = 20_000
 
     def __post_init__(self):
-        if not (self.tolerance > 0 and 0 < self.smallest <= self.first and self.smallest <= self.largest):
-            raise ConfigError("Steps need tolerance > 0 and 0 < smallest <= first, largest; lengths are in days.")
+        if not (
+            self.tolerance > 0 and 0 < self.smallest <= self.first and self.smallest <= self.largest and self.most > 0
+        ):
+            raise ConfigError("Steps need tolerance, most > 0 and 0 < smallest <= first, largest; lengths are in days.")
 
 
 def check(tableau: Tableau) -> None:

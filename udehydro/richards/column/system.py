@@ -149,7 +149,7 @@ class System:
         ends = self._ends(*self._end_nodes(psi, flux, known, tau))
         stage = self._assemble(psi, known, tau, mass, flux, uptakes, ends)
         t, zero = tau.unsqueeze(-1), torch.zeros_like(psi[:, :1])
-        pond = (psi[:, :1] > 0.0).to(psi.dtype) if self.column.top.ponds else None
+        pond = (psi[:, :1] >= 0.0).to(psi.dtype) if self.column.top.ponds else None
         capacity = g.spread(c_slope, pond)
         inner = torch.cat([zero, by_lower], 1) - torch.cat([by_upper, zero], 1)
         diagonal = capacity + t * (g.spread(u_slope) + inner)
