@@ -12,8 +12,8 @@ from udehydro.errors import ConfigError
 
 STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """Relative steps of differences: truncation falls with the square of the step, round-off rises with its inverse."""
-ROUND_OFF = 450.0
-"""Error of a value in units of the last place of one plus its size, unless told otherwise: 1e-13 in float64."""
+ROUND_OFF = 45.0
+"""Error of a value in units of the last place of one plus its size, unless told otherwise: 1e-14 in float64."""
 
 
 def own_size(value: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def differences(
     scale : size of every entry (n,), by which steps are multiplied; the entry itself by default, or one where that is
         near zero.
     steps : at least two, falling.
-    round_off : error of a value, as a share of one plus its size; 1e-13 by default in float64, as much more in float32.
+    round_off : error of a value, as a share of one plus its size; 1e-14 by default in float64, as much more in float32.
     """
     if len(steps) < 2 or sorted(steps, reverse=True) != list(steps):
         raise ConfigError(f"Differences need at least two steps, the largest first, got {tuple(steps)}.")
