@@ -193,13 +193,18 @@ def _fail(problem: Problem, at: Tensor, k: Tensor, ok: Tensor, h: Tensor, trial:
     failed = torch.zeros(problem.columns, dtype=torch.bool, device=at.device)
     failed[at[~ok]] = True
     i = int((~ok).nonzero()[0, 0])
+    where, elements = problem.label(int(k[i]), int(at[i])), f"{int(failed.sum())} of {problem.columns} column(s)"
+    if bool(trial.done[i]):
+        raise SolverError(
+            f"{where}: steps get shorter than {float(h[i]):.3g} d, or too many ({elements}). Allow for a larger error, "
+            "for more steps or for smaller ones: Adaptive(tolerance=, most=, smallest=).",
+            failed.reshape(problem.forcing.batch),
+        )
     residual = trial.residual[i].abs()
     worst = int(torch.where(residual.isfinite(), residual, torch.inf).argmax())
-    where = f"{problem.label(int(k[i]), int(at[i]))}, {problem.node_name(worst)}"
     raise SolverError(
-        f"A step of {float(h[i]):.3g} d cannot be solved: {where} misses its balance by {float(residual[worst]):.3g} "
-        f"cm ({int(failed.sum())} of {problem.columns} column(s)). Saturated soil between two given fluxes needs a "
-        "head at one end or a specific storage; else take smaller steps (Adaptive), finer cells there, or a law with "
-        "an air entry.",
+        f"A step of {float(h[i]):.3g} d cannot be solved: {where}, {problem.node_name(worst)} misses its balance by "
+        f"{float(residual[worst]):.3g} cm ({elements}). Saturated soil between two given fluxes needs a head at one "
+        "end or a specific storage; else take smaller steps (Adaptive), finer cells there, or a law with an air entry.",
         failed.reshape(problem.forcing.batch),
     )

@@ -105,6 +105,6 @@ class _Work:
 
 
 def _to_saturation(psi: Tensor, step: Tensor) -> Tensor:
-    """The part of a step (columns,), at most half, that takes no node from dry soil beyond saturation."""
-    rises = (psi < 0.0) & (step > 0.0)
+    """The part of a step (columns,), at most half, that takes no node drier than 1 cm beyond saturation."""
+    rises = (psi < -1.0) & (step > 0.0)
     return torch.where(rises, -psi / torch.where(rises, step, 1.0), 0.5).amin(1).clamp_max(0.5)

@@ -75,7 +75,9 @@ class Problem:
 
     def label(self, k: int, column: int) -> str:
         """``basin 3, 1983-04-02`` for messages."""
-        return self.forcing.label(k, np.unravel_index(column, self.forcing.batch) if self.forcing.batch else ())
+        return self.forcing.label(
+            k, [int(i) for i in np.unravel_index(column, self.forcing.batch)] if self.forcing.batch else ()
+        )
 
     def node_name(self, node: int) -> str:
         """``cell 4 at 22.5 cm`` for messages."""

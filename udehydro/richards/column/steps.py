@@ -35,7 +35,7 @@ class Adaptive:
 
     tolerance: float = 1e-4
     first: float = 1e-4
-    smallest: float = 1e-8
+    smallest: float = 1e-12
     largest: float = float("inf")
     most: int = 20_000
 
