@@ -133,6 +133,10 @@ def _kinked(jump: Tensor, h: Tensor, noise: Tensor) -> Tensor:
     same = (ratio > 0.3) & (ratio < 3.0) & (jump[1:] > noise[1:])
     for three in (within[:-2], within[1:-1], within[2:]):
         three |= same[:-1] & same[1:]
+    # two will do where round-off is far below; the largest steps may see the same by a change of curvature
+    clear = same[1:] & (jump[2:] > 5.0 * noise[2:])
+    for two in (within[1:-1], within[2:]):
+        two |= clear
     within = within.flip(0).cummax(0).values.flip(0)
     count = within.sum(0, keepdim=True)
     seen = jump.gather(0, (count - 1).clamp_min(0))
