@@ -254,9 +254,8 @@ def of_differences(found: dict) -> str:
             errors = [f"{median:.0e}", f"{worst:.1e}", f"{sharp} of {cases}", "" if sharp == cases else f"{blunt:.2f}"]
             rows.append([model, objective, kind, *(e.replace("nan", "") for e in errors), f"{kinks} of {entries}"])
     seconds = ", ".join(f"{n} {found[n]['seconds']:.0f} s" for n in ("M0", "hybrid"))
-    above = "; ".join(
-        f"{model}, {r[0]} by {r[1]} {r[3]:.1e}" for model in ("M0", "hybrid") for r in found[model]["rows"] if r[3] > SHARP
-    ) or "none"  # fmt: skip
+    cases = [(model, *r) for model in ("M0", "hybrid") for r in found[model]["rows"]]
+    above = "; ".join(f"{m}, {o} by {k} {worst:.1e}" for m, o, k, _, worst, *_ in cases if worst > SHARP) or "none"
     head = ["model", "objective", "derivative by", "error, median", "worst", "sharp cases", "rest: error / round-off",
             "kinks left out"]  # fmt: skip
     return f"""### Against central differences, {found["basins"]} basins
