@@ -22,6 +22,7 @@ from udehydro.richards.column import (
     SeepageFace,
     Source,
     WaterTable,
+    compiled,
     flow,
     geometric,
     harmonic,
@@ -435,3 +436,14 @@ class TestErrors:
         given = {"column": Column(GRID, VanGenuchten()), "forcing": clock(1.0, batch=(2,)), "p": LOAM, "psi0": -50.0}
         with pytest.raises(error, match=message):
             flow(**(given | change))
+
+
+@pytest.mark.parametrize("entry", [0.0, 2.0])
+def test_compiled_law_is_the_law(entry):
+    """Torch takes log(1 + e^x) for x beyond 20, an error of 2e-9; slopes of K where K is Ks to 1e-12 are left out."""
+    psi = torch.cat([torch.tensor([5.0, 0.0, -1.0]), -torch.logspace(-1, 6, 50)]).expand(2, -1)
+    p = LOAM | {"n": torch.tensor([[1.3], [3.0]]), "entry": entry, "l": -0.5}
+    p = {n: torch.as_tensor(v) for n, v in p.items()}
+    fallback = type("Same", (VanGenuchten,), {})()
+    for a, b in zip(compiled.local(VanGenuchten(), psi, p), compiled.local(fallback, psi, p), strict=True):
+        assert torch.allclose(a, b, rtol=1e-7, atol=1e-14)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from udehydro.richards.column.boundary import Closure, Node
 from udehydro.richards.column.column import Column
+from udehydro.richards.column.compiled import local
 
 TOP, BOTTOM, RUNOFF, DEFICIT = range(4)
 """What is counted [cm]: inflow through both ends, runoff, and evaporation the soil did not deliver; then every sink."""
@@ -135,12 +136,14 @@ class System:
 
     def linear(self, psi: Tensor, known: Tensor, tau: Tensor) -> Linear:
         """A stage and its Jacobian, without a graph."""
-        g = self.geometry
-        local, (c_slope, u_slope, *k_slope) = _with_slopes(
-            lambda a, b, *points: (self.water(a), self._uptakes(b), self._conductivity(points)),
-            [g.cells(psi), g.cells(psi), *(psi[:, n] for n in g.nodes)],
-        )
-        mass, uptakes, conductivity = local
+        g, points = self.geometry, self._points()
+        found = [local(a.law, psi[:, n], p) for a, n, p in zip(self.column.layers, g.nodes, points, strict=True)]
+        theta, c, conductivity, k_slope = zip(*found, strict=True)
+        cells = g.cells(psi)
+        wet = cells > 0.0
+        mass = g.thickness * (_inner(theta) + g.storage * torch.where(wet, cells, 0.0))
+        c_slope = g.thickness * (_inner(c) + g.storage * wet)
+        uptakes, u_slope = self._uptakes_with_slope(cells)
         flux, value, drive, by_upper, by_lower = self._flux(psi, conductivity)
         # flux = value * drive; drive = (lower - upper) / distance - gravity
         upper_slope, lower_slope = _segments(k_slope)
@@ -173,15 +176,28 @@ class System:
 
     def _conductivity(self, points: Sequence[Tensor]) -> list[Tensor]:
         """Conductivity at the nodes of every layer, its ends with the values of the cells beside."""
-        found = []
-        for layer, p, psi in zip(self.column.layers, self.soil, points, strict=True):
-            p = {n: v if v.shape[1] == 1 else torch.cat([v[:, :1], v, v[:, -1:]], 1) for n, v in p.items()}
-            found.append(layer.law.conductivity(psi, p))
-        return found
+        parts = zip(self.column.layers, self._points(), points, strict=True)
+        return [layer.law.conductivity(psi, p) for layer, p, psi in parts]
+
+    def _points(self) -> list[dict[str, Tensor]]:
+        """Parameters at the nodes of every layer: those at its ends are of the cells beside."""
+        return [
+            {n: v if v.shape[1] == 1 else torch.cat([v[:, :1], v, v[:, -1:]], 1) for n, v in p.items()}
+            for p in self.soil
+        ]
 
     def _uptakes(self, cells: Tensor) -> list[Tensor]:
         pairs = zip(self.column.sinks, self.sinks, strict=True)
         return [sink.uptake(cells, v, self.geometry.thickness) for sink, v in pairs]
+
+    def _uptakes_with_slope(self, cells: Tensor) -> tuple[list[Tensor], Tensor]:
+        if not self.column.sinks:
+            return [], torch.zeros_like(cells)
+        with torch.enable_grad():
+            leaf = cells.detach().requires_grad_()
+            uptakes = self._uptakes(leaf)
+            (slope,) = torch.autograd.grad(sum(u.sum() for u in uptakes), leaf)
+        return [u.detach() for u in uptakes], slope
 
     def _flux(self, psi: Tensor, conductivity: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Flux of every segment, positive upwards; its conductivity, drive, and derivatives by both conductivities."""
@@ -218,11 +234,7 @@ def _segments(points: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return torch.cat([x[:, :-1] for x in points], 1), torch.cat([x[:, 1:] for x in points], 1)
 
 
-def _with_slopes(functions, arguments: Sequence[Tensor]):
-    """Values of elementwise functions, one argument each, and their derivatives by it."""
-    with torch.enable_grad():
-        leaves = [a.detach().requires_grad_() for a in arguments]
-        mass, uptakes, conductivity = functions(*leaves)
-        total = sum(t.sum() for t in (mass, *uptakes, *conductivity))
-        slopes = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
-    return (mass.detach(), [u.detach() for u in uptakes], [k.detach() for k in conductivity]), slopes
+def _inner(points: Sequence[Tensor]) -> Tensor:
+    """Values of the cells, from those at the nodes of every layer."""
+    parts = [x[:, 1:-1] for x in points]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
