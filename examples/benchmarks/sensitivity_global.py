@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--report", action="store_true", help="write the page from what was kept, run nothing")
     options = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)  # lanes of many runs are shared among threads
+    torch.set_num_threads(1)
     if not options.report:
         every, one = response("all"), response([BASIN])
         space = SPACES["declared"]
@@ -158,7 +157,7 @@ are uniform over their declared ranges, in the logarithm where a range spans mor
 {total.attrs["samples"]} x {total.sizes["factor"] + 2} = {total.attrs["runs"]} runs of each basin for Sobol indices took
 {spent(runs["sobol"])}; DELSA, {POINTS} runs of each basin with one backward pass for each of the four numbers,
 {spent(runs["delsa declared"])}; all of this page {minutes["processor"]:.1f} minutes of processor time,
-{minutes["clock"]:.1f} by the clock, on {torch.get_num_threads()} threads, without compiling and reading.
+{minutes["clock"]:.1f} by the clock, on one thread and beside other work, without compiling and reading.
 
 ### Dominant parameter
 
