@@ -3,7 +3,8 @@
 from udehydro.richards.column.boundary import Atmospheric, Flux, FreeDrainage, Head, SeepageFace, WaterTable
 from udehydro.richards.column.column import Column
 from udehydro.richards.column.grid import Grid, Layer
-from udehydro.richards.column.run import ColumnRun, flow
+from udehydro.richards.column.result import ColumnRun
+from udehydro.richards.column.run import flow
 from udehydro.richards.column.sinks import RootUptake, Source
 from udehydro.richards.column.steps import Adaptive, Fixed
 from udehydro.richards.column.weighting import arithmetic, geometric, harmonic, upwind

@@ -16,8 +16,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Value = "float | str | Tensor"
-
 
 class Node(NamedTuple):
     """An end node within an implicit stage; every field is (columns,).

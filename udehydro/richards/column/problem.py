@@ -14,7 +14,8 @@ from torch import Tensor
 from udehydro.errors import ConfigError, DataError
 from udehydro.forcing import Forcing
 from udehydro.richards.column.column import Column
-from udehydro.richards.column.system import Geometry, System
+from udehydro.richards.column.geometry import Geometry
+from udehydro.richards.column.system import System
 from udehydro.structure import suggest
 
 Key = tuple[str, int, str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import factorial
 
 import numpy as np
@@ -64,6 +65,7 @@ def check(tableau: Tableau) -> None:
         )
 
 
+@lru_cache
 def error_weights(tableau: Tableau) -> np.ndarray:
     """Weights of the rates at the start of a step and at its stages that estimate its local error.
 
