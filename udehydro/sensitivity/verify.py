@@ -90,10 +90,11 @@ def verify(
         zero = torch.zeros(len(gradient), dtype=gradient.dtype, device=gradient.device)
         found = differences(function, zero, steps=steps).against(gradient)
         whole = found.error.ndim == 1  # of the sum over the batch
+        parts = (found.error, found.excluded, found.round_off, found.unseen)
+        parts = [v.reshape(len(objectives), -1).tolist() for v in parts]  # [objective][basin]
         for i, objective in enumerate(objectives):
             for b, name in enumerate(["all"] if whole else forcing.basins or range(math.prod(forcing.batch))):
-                parts = (found.error, found.excluded, found.round_off, found.unseen)
-                error, kinks, *rest = (v.reshape(len(objectives), -1)[i, b].item() for v in parts)
+                error, kinks, *rest = (v[i][b] for v in parts)
                 rows.append((objective, kind, str(name), error, kinks, found.size, *rest))
     names = ["objective", "quantity", "basin", "error", "kinks", "entries", "round_off", "unseen"]
     return pd.DataFrame(rows, columns=names)
@@ -115,7 +116,7 @@ class _Task:
     solver: OneStep
     days: int
     seed: int
-    kinds: Sequence[str] = KINDS
+    kinds: Sequence[str]
 
     def __post_init__(self):
         self.generator = torch.Generator().manual_seed(self.seed)
@@ -123,11 +124,10 @@ class _Task:
         batch, given = self.forcing.batch, self.model.theta(self.theta, self.forcing.like)
         self.given = {n: v.detach() for n, v in zip(self.model.parameter_names, given, strict=True)}
         self.static = {n: v.expand(batch) for n, v in self.given.items() if v.ndim <= len(batch)}
-        self.found = [
-            adjoint(self.model, self.forcing, o, theta=self.given, storage0=self.start, solver=self.solver, fluxes=True)
-            for o in self.objectives.values()
-        ]
-        self.named, self.record = perturbed(self.model, self.forcing)
+        fluxes = "flux" in self.kinds  # the only kind that needs the larger model
+        options = dict(theta=self.given, storage0=self.start, solver=self.solver, fluxes=fluxes)
+        self.found = [adjoint(self.model, self.forcing, o, **options) for o in self.objectives.values()]
+        self.named, self.record = perturbed(self.model, self.forcing) if fluxes else (self.model, self.forcing)
         learned = any(p.requires_grad for p in self.model.parameters())
         makers: list[tuple[str, Callable[[], Quantity]]] = [("parameters", self.parameters)] if self.static else []
         makers += [("storage0", self.storages), ("lambda", self.edges)]
