@@ -106,24 +106,42 @@ def bind(column: Column, forcing: Forcing, p: Mapping | Sequence[Mapping] | None
         For series that the forcing lacks, or has in a unit that is none of length per time.
     """
     found: dict[Key, Tensor] = {}
-    cells = column.cells_of_layers
-    for i, (layer, values) in enumerate(zip(column.layers, _by_layer(column, p), strict=True)):
-        width = cells[i].stop - cells[i].start
+    for i, (layer, values) in enumerate(zip(column.layers, by_layer(column, p), strict=True)):
         for name in layer.law.ranges:
             if name in values:
-                where = f"parameter '{name}'" + (f" of layer {i}" if len(cells) > 1 else "")
-                found["soil", i, name] = _static(where, values[name], forcing, width)
-    parts = [("top", 0, column.top), ("bottom", 0, column.bottom)]
-    for kind, i, part in [*parts, *(("sink", i, s) for i, s in enumerate(column.sinks))]:
-        label = f"'{{}}' of {type(part).__name__}"
-        for name, unit in part.units.items():
-            found[kind, i, name] = _value(label.format(name), getattr(part, name), unit, forcing)
-        for name in getattr(part, "cells", ()):
-            found[kind, i, name] = _by_cell(label.format(name), getattr(part, name), forcing, column.grid.cells)
+                found["soil", i, name] = place(column, forcing, ("soil", i, name), values[name])
+    for kind, i, part in parts(column):
+        for name in (*part.units, *getattr(part, "cells", ())):
+            found[kind, i, name] = place(column, forcing, (kind, i, name), getattr(part, name))
     return Problem(column, forcing, tuple(found), tuple(found.values()))
 
 
-def _by_layer(column: Column, p) -> list[Mapping]:
+def parts(column: Column) -> list[tuple[str, int, object]]:
+    """What has values besides the layers: both ends and the sinks, with the beginning of their keys."""
+    return [("top", 0, column.top), ("bottom", 0, column.bottom), *(("sink", i, s) for i, s in enumerate(column.sinks))]
+
+
+def place(column: Column, forcing: Forcing, key: Key, value) -> Tensor:
+    """A value as (T or 1, columns or 1, width): what belongs at ``key`` of a column, checked.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As :func:`bind`.
+    """
+    kind, i, name = key
+    if kind == "soil":
+        cells = column.cells_of_layers
+        where = f"parameter '{name}'" + (f" of layer {i}" if len(cells) > 1 else "")
+        return _static(where, value, forcing, cells[i].stop - cells[i].start)
+    part = {"top": column.top, "bottom": column.bottom}.get(kind) or column.sinks[i]
+    where = f"'{name}' of {type(part).__name__}"
+    if name in part.units:
+        return _value(where, value, part.units[name], forcing)
+    return _by_cell(where, value, forcing, column.grid.cells)
+
+
+def by_layer(column: Column, p) -> list[Mapping]:
     """One mapping of parameters for every layer; one for all where one is given."""
     p = [p] * len(column.layers) if p is None or isinstance(p, Mapping) else list(p)
     if len(p) != len(column.layers):

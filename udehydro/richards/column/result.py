@@ -11,7 +11,7 @@ from udehydro.richards.column.column import Column
 
 
 @dataclass(frozen=True)
-class ColumnRun:
+class States:
     """Water in a column over T intervals; volumes are cm of water per interval.
 
     Attributes
@@ -24,11 +24,8 @@ class ColumnRun:
     runoff : (T, *batch); ``evaporation`` : (T, *batch) what an Atmospheric top delivered of its potential.
     uptake : (T, *batch, sink) taken out by every sink.
     storage : (T + 1, *batch) water in the column and on it [cm].
-    accepted, rejected, iterations : (*batch) steps, and iterations of Newton's method.
     """
 
-    column: Column
-    forcing: Forcing
     psi: Tensor
     theta: Tensor
     ends: Tensor
@@ -39,9 +36,6 @@ class ColumnRun:
     evaporation: Tensor
     uptake: Tensor
     storage: Tensor
-    accepted: Tensor
-    rejected: Tensor
-    iterations: Tensor
 
     @property
     def infiltration(self) -> Tensor:
@@ -57,6 +51,23 @@ class ColumnRun:
     def balance_error(self) -> Tensor:
         """Change of storage minus what moved in, (T, *batch) cm: round-off."""
         return self.storage.diff(dim=0) - (self.bottom - self.top - self.uptake.sum(-1))
+
+
+@dataclass(frozen=True)
+class ColumnRun(States):
+    """What a run of a column returns: its :class:`States`, and how it was found.
+
+    Attributes
+    ----------
+    column, forcing : what was run.
+    accepted, rejected, iterations : (*batch) steps, and iterations of Newton's method.
+    """
+
+    column: Column
+    forcing: Forcing
+    accepted: Tensor
+    rejected: Tensor
+    iterations: Tensor
 
     def to_xarray(self):
         """CF-style Dataset with units: heads and contents on ``time_edge``, volumes on ``time``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from udehydro.forcing import Forcing
 from udehydro.richards.column.adjoint import attach
 from udehydro.richards.column.boundary import Atmospheric
 from udehydro.richards.column.column import Column
-from udehydro.richards.column.march import march
+from udehydro.richards.column.march import March, march
 from udehydro.richards.column.problem import Problem, bind
 from udehydro.richards.column.result import ColumnRun
 from udehydro.richards.column.steps import Adaptive, Fixed, check
@@ -59,21 +60,37 @@ def flow(
     SolverError
         Where a step cannot be solved; names column, date and cell.
     """
+    start = _start(column, forcing, p, psi0, pond0, tableau)
+    leaves = (start.mass, *start.problem.inputs, *column.weights())
+    graph = torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
+    found = _march(start, tableau, steps, graph, progress)
+    states = attach(start.problem, tableau, found, start.mass) if graph else (found.psi, found.mass, found.volume)
+    return _collect(start, *states, found)
+
+
+class _Start(NamedTuple):
+    """A problem, its initial heads (columns, cell), pond (columns, 1), and water of all nodes (columns, node)."""
+
+    problem: Problem
+    psi: Tensor
+    pond: Tensor
+    mass: Tensor
+
+
+def _start(column: Column, forcing: Forcing, p, psi0, pond0, tableau: Tableau) -> _Start:
     check(tableau)
     problem = bind(column, forcing, p)
-    psi, cells = _initial(problem, "psi0", psi0, column.grid.cells), column.grid.cells
+    psi = _initial(problem, "psi0", psi0, column.grid.cells)
     pond = _initial(problem, "pond0", pond0, 1)
     if bool((pond != 0.0).any()) and not isinstance(column.top, Atmospheric):
         raise ConfigError(f"A {type(column.top).__name__} at the top holds no pond: pond0 needs an Atmospheric top.")
-    mass = _water(problem, psi, pond)
-    leaves = (mass, *problem.inputs, *column.weights())
-    graph = torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
-    with tqdm(total=len(forcing), unit="interval", disable=not progress, leave=False) as bar:
-        found = march(
-            problem, tableau, steps or Adaptive(), _nodes(problem, psi, pond), mass.detach().clone(), graph, bar.update
-        )
-    states = attach(problem, tableau, found, mass) if graph else (found.psi, found.mass, found.volume)
-    return _collect(problem, psi.reshape(*forcing.batch, cells), mass, *states, found)
+    return _Start(problem, psi, pond, _water(problem, psi, pond))
+
+
+def _march(start: _Start, tableau: Tableau, steps, keep: bool, progress: bool) -> March:
+    nodes, mass = _nodes(start.problem, start.psi, start.pond), start.mass.detach().clone()
+    with tqdm(total=len(start.problem.forcing), unit="interval", disable=not progress, leave=False) as bar:
+        return march(start.problem, tableau, steps or Adaptive(), nodes, mass, keep, bar.update)
 
 
 def _initial(problem: Problem, name: str, value, width: int) -> Tensor:
@@ -112,35 +129,46 @@ def _water(problem: Problem, psi: Tensor, pond: Tensor) -> Tensor:
     return problem.geometry.spread(system.water(psi), pond)
 
 
-def _collect(problem: Problem, psi0: Tensor, mass0: Tensor, psi: Tensor, mass: Tensor, volume: Tensor, found):
-    batch, g, column = problem.forcing.batch, problem.geometry, problem.column
+def _states(problem: Problem, shape, first, last, wet, inputs) -> dict[str, Tensor]:
+    """The series of a run, or of its slopes, by the name of their field.
+
+    Parameters
+    ----------
+    shape : batch of the answer.
+    first : heads of cells and water of nodes at the start, (columns, ...); ``last`` : heads and water of nodes at the
+        ends of intervals, and volumes, (T, columns, ...).
+    wet : what of the heads (T + 1, columns, cell) compresses saturated soil.
+    inputs : values of boundaries, as those of the problem.
+    """
+    (psi0, mass0), (psi, mass, volume), g = first, last, problem.geometry
     mass = torch.cat([mass0.unsqueeze(0), mass])
 
     def cells(nodes: Tensor) -> Tensor:
-        return g.cells(nodes.flatten(0, 1)).reshape(nodes.shape[0], *batch, -1)
+        return g.cells(nodes.flatten(0, 1)).reshape(*nodes.shape[:2], -1)
 
     heads = torch.cat([psi0.unsqueeze(0), cells(psi)])
-    theta = cells(mass) / g.thickness - g.storage * heads.clamp_min(0.0)
-    volume = volume.reshape(len(volume), *batch, -1)
-    pond = mass[..., 0].reshape(-1, *batch)
     evaporation = torch.zeros_like(volume[..., TOP])
-    if isinstance(column.top, Atmospheric):
-        potential = (
-            problem.inputs[problem.keys.index(("top", 0, "evaporation"))][..., 0] * problem.forcing.days[:, None]
-        )
-        evaporation = potential.expand(-1, problem.columns).reshape(-1, *batch) - volume[..., DEFICIT]
-    return ColumnRun(
-        column,
-        problem.forcing,
-        heads,
-        theta,
-        torch.stack([psi[..., 0], psi[..., -1]], dim=-1).reshape(-1, *batch, 2),
-        pond,
-        -volume[..., TOP],
-        volume[..., BOTTOM],
-        volume[..., RUNOFF],
-        evaporation,
-        volume[..., 4:],
-        mass.sum(-1).reshape(-1, *batch),
-        *(c.reshape(batch) for c in (found.accepted, found.rejected, found.iterations)),
-    )
+    if isinstance(problem.column.top, Atmospheric):
+        potential = inputs[problem.keys.index(("top", 0, "evaporation"))][..., 0] * problem.forcing.days[:, None]
+        evaporation = potential - volume[..., DEFICIT]
+    found = {
+        "psi": heads,
+        "theta": cells(mass) / g.thickness - g.storage * wet(heads),
+        "ends": torch.stack([psi[..., 0], psi[..., -1]], dim=-1),
+        "pond": mass[..., 0],
+        "top": -volume[..., TOP],
+        "bottom": volume[..., BOTTOM],
+        "runoff": volume[..., RUNOFF],
+        "evaporation": evaporation,
+        "uptake": volume[..., 4:],
+        "storage": mass.sum(-1),
+    }
+    return {n: v.reshape(len(v), *shape, *v.shape[2:]) for n, v in found.items()}
+
+
+def _collect(start: _Start, psi: Tensor, mass: Tensor, volume: Tensor, found: March) -> ColumnRun:
+    problem, batch = start.problem, start.problem.forcing.batch
+    first, last = (start.psi, start.mass), (psi, mass, volume)
+    states = _states(problem, batch, first, last, lambda psi: psi.clamp_min(0.0), problem.inputs)
+    counts = {n: getattr(found, n).reshape(batch) for n in ("accepted", "rejected", "iterations")}
+    return ColumnRun(column=problem.column, forcing=problem.forcing, **states, **counts)
