@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from udehydro.balance import Balance
 from udehydro.errors import ConfigError, DataError, SolverError
@@ -25,6 +24,7 @@ from udehydro.solvers.one_step import OneStep
 from udehydro.solvers.problem import Problem
 from udehydro.structure import OUTLET, Range, suggest
 from udehydro.training.gaussian import Gaussian
+from udehydro.training.levenberg import Normal, minimise
 from udehydro.training.observed import Observed
 
 BYTES = 2**28
@@ -223,44 +223,12 @@ class _Task:
         return {n: v[index] for n, v in self.values.items()} | dict(zip(self.free, full.unbind(1), strict=True))
 
     def fit(self, steps: int, tolerance: float, stop, isotropic: float, progress) -> LeastSquares:
-        x = self.start()
+        everyone = torch.arange(self.members, device=self.low.device)
         low, high = (b[self.columns] for b in (self.low, self.high))
-        everyone = torch.arange(self.members, device=x.device)
-        now = self.evaluate(x, everyone)
-        if bool(now.chi2.isinf().all()):
-            raise SolverError("No member can be simulated from its start.", failed=now.chi2.isinf())
-        damping, grown = torch.full_like(now.chi2, 1e-2), torch.full_like(now.chi2, 2.0)
-        stop = torch.as_tensor(-1.0 if stop is None else stop, dtype=x.dtype, device=x.device).expand(self.members)
-        iterations = torch.zeros(self.members, dtype=torch.long, device=x.device)
-        converged = now.chi2 <= stop
-        going = now.chi2.isfinite() & ~converged
-        with tqdm(total=steps, desc=progress or "", disable=progress is None, leave=False) as bar:
-            for _ in range(steps):
-                index = going.nonzero()[:, 0]
-                if not len(index):
-                    break
-                here = now.take(index)
-                step, promised = _step(
-                    here, x[index], damping[index], low[index], high[index], self.active[index], isotropic
-                )
-                trial = torch.minimum(torch.maximum(x[index] + step, low[index]), high[index])
-                new = self.evaluate(trial, index)
-                better = new.chi2 < here.chi2
-                ratio = (here.chi2 - new.chi2) / promised.clamp_min(1e-300)
-                # Nielsen (1999): the damping follows how well the linear model promised
-                less = torch.maximum(torch.full_like(ratio, 1 / 3), 1 - (2 * ratio.nan_to_num() - 1) ** 3)
-                damping[index] = (damping[index] * torch.where(better, less, grown[index])).clamp(1e-12, 1e16)
-                grown[index] = torch.where(better, 2.0, 2.0 * grown[index])
-                iterations[index] += 1
-                gained = better & (here.chi2 - new.chi2 <= tolerance * here.chi2) & (promised <= tolerance * here.chi2)
-                nothing = ~better & ((promised <= tolerance * here.chi2) | (damping[index] >= 1e12))
-                x[index[better]] = trial[better]
-                now.put(index[better], new.take(better))
-                arrived = now.chi2[index] <= stop[index]
-                converged[index] = gained | nothing | arrived
-                going[index] = ~(gained | nothing | arrived)
-                bar.update()
-                bar.set_postfix(members=len(index), median=f"{now.chi2.median():.4g}")
+        x, now, iterations, converged = minimise(
+            self.evaluate, self.start(), low, high, self.active,
+            steps=steps, tolerance=tolerance, stop=stop, isotropic=isotropic, progress=progress,
+        )  # fmt: skip
         return self._result(x, now, everyone, iterations, converged)
 
     def _result(self, x, now, everyone, iterations, converged) -> LeastSquares:
@@ -280,14 +248,14 @@ class _Task:
     def _physical_columns(self, x: Tensor) -> Tensor:
         return torch.where(self.logarithmic[self.columns], torch.exp(x), x)
 
-    def evaluate(self, x: Tensor, index: Tensor) -> _Normal:
+    def evaluate(self, x: Tensor, index: Tensor) -> Normal:
         """Normal equations of the members ``index`` at x (m, P); infinite chi2 where a member cannot be simulated."""
         per = 8 * self.columns.shape[1] * len(self.forcing) * self.forcing.batch[1]
         size = max(1, BYTES // (per * (len(self.wanted_stores) + len(self.wanted_fluxes))))
         parts = [self._evaluate(x[i : i + size], index[i : i + size]) for i in range(0, len(index), size)]
-        return _Normal(*(torch.cat(p) for p in zip(*(p.tensors() for p in parts), strict=True)))
+        return Normal(*(torch.cat(p) for p in zip(*(p.tensors() for p in parts), strict=True)))
 
-    def _evaluate(self, x: Tensor, index: Tensor) -> _Normal:
+    def _evaluate(self, x: Tensor, index: Tensor) -> Normal:
         try:
             normal = self._linearise(x, index)
         except SolverError as error:
@@ -297,12 +265,12 @@ class _Task:
             # others need not suffer: once more without those that failed
             keep = (~failed).nonzero()[:, 0]
             if not len(keep):
-                return _Normal.failed(len(index), x.shape[1], len(self.series), x)
+                return Normal.failed(len(index), x.shape[1], len(self.series), x)
             return self._evaluate(x[keep], index[keep]).spread(keep, len(index))
         normal.chi2[~normal.chi2.isfinite()] = torch.inf
         return normal
 
-    def _linearise(self, x: Tensor, index: Tensor) -> _Normal:
+    def _linearise(self, x: Tensor, index: Tensor) -> Normal:
         values = self.all_values(x, index)
         theta = {n: values[n][:, None] for n in self.model.parameter_names}
         storage0 = torch.stack([values[n] for n in self.model.store_names], dim=-1)[:, None]
@@ -323,7 +291,7 @@ class _Task:
         parts = torch.stack([r.square().sum(-1) for r in residuals], dim=-1)
         normal = jacobian @ jacobian.mT
         gradient = (jacobian @ residual[..., None])[..., 0]
-        return _Normal(parts.sum(-1), gradient, normal, parts)
+        return Normal(parts.sum(-1), gradient, normal, parts)
 
     def _by_columns(self, values: dict[str, Tensor], index: Tensor) -> Tensor:
         return torch.gather(torch.stack([values[n] for n in self.free], dim=1), 1, self.columns[index])
@@ -408,54 +376,6 @@ class _Series:
         valid = ~observed.isnan()
         residual, jacobian = error.whiten(residual, valid), error.whiten(moved * slope, valid)
         return residual.movedim(1, 0).flatten(1), jacobian.movedim(2, 0).flatten(2)
-
-
-@dataclass
-class _Normal:
-    """chi2 (m,), gradient (m, P) and matrix (m, P, P) of its half, and chi2 by series (m, series)."""
-
-    chi2: Tensor
-    gradient: Tensor
-    normal: Tensor
-    parts: Tensor
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        return self.chi2, self.gradient, self.normal, self.parts
-
-    def take(self, index: Tensor) -> _Normal:
-        return _Normal(*(t[index] for t in self.tensors()))
-
-    def put(self, index: Tensor, new: _Normal) -> None:
-        for mine, other in zip(self.tensors(), new.tensors(), strict=True):
-            mine[index] = other
-
-    def spread(self, index: Tensor, count: int) -> _Normal:
-        """These members among ``count``, of which the others failed."""
-        whole = _Normal.failed(count, self.gradient.shape[1], self.parts.shape[1], self.chi2)
-        whole.put(index, self)
-        return whole
-
-    @classmethod
-    def failed(cls, count: int, free: int, series: int, like: Tensor) -> _Normal:
-        zeros = like.new_zeros
-        return cls(zeros(count) + torch.inf, zeros(count, free), zeros(count, free, free), zeros(count, series))
-
-
-def _step(now: _Normal, x, damping, low, high, active, isotropic: float) -> tuple[Tensor, Tensor]:
-    """Damped step (m, P), and by how much it promises to lower chi2. Values at a bound that would leave it stay."""
-    held = ((x <= low) & (now.gradient > 0)) | ((x >= high) & (now.gradient < 0)) | ~active
-    free = (~held).to(x.dtype)
-    matrix = now.normal * free[:, :, None] * free[:, None, :]
-    size = matrix.diagonal(dim1=1, dim2=2)
-    size = torch.maximum(size, isotropic * size.amax(1, keepdim=True)) * free
-    # a value that nothing depends on is left where it is
-    scale = torch.where(size > 0, size, torch.ones_like(size)).rsqrt()
-    matrix = scale[:, :, None] * matrix * scale[:, None, :]
-    gradient = scale * now.gradient * free
-    ridge = torch.diag_embed(torch.where(size > 0, damping[:, None].expand(size.shape), torch.ones_like(size)))
-    solution = torch.linalg.solve_ex(matrix + ridge, -gradient[..., None])[0][..., 0].nan_to_num()
-    promised = -(2.0 * (gradient * solution).sum(-1) + (solution * (matrix @ solution[..., None])[..., 0]).sum(-1))
-    return scale * solution, promised
 
 
 def _members(error: SolverError, count: int) -> Tensor:

@@ -60,15 +60,15 @@ def flow(
     SolverError
         Where a step cannot be solved; names column, date and cell.
     """
-    start = _start(column, forcing, p, psi0, pond0, tableau)
+    start = begin(column, forcing, p, psi0, pond0, tableau)
     leaves = (start.mass, *start.problem.inputs, *column.weights())
     graph = torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
-    found = _march(start, tableau, steps, graph, progress)
+    found = go(start, tableau, steps, graph, progress)
     states = attach(start.problem, tableau, found, start.mass) if graph else (found.psi, found.mass, found.volume)
-    return _collect(start, *states, found)
+    return collect(start, *states, found)
 
 
-class _Start(NamedTuple):
+class Start(NamedTuple):
     """A problem, its initial heads (columns, cell), pond (columns, 1), and water of all nodes (columns, node)."""
 
     problem: Problem
@@ -77,17 +77,17 @@ class _Start(NamedTuple):
     mass: Tensor
 
 
-def _start(column: Column, forcing: Forcing, p, psi0, pond0, tableau: Tableau) -> _Start:
+def begin(column: Column, forcing: Forcing, p, psi0, pond0, tableau: Tableau) -> Start:
     check(tableau)
     problem = bind(column, forcing, p)
     psi = _initial(problem, "psi0", psi0, column.grid.cells)
     pond = _initial(problem, "pond0", pond0, 1)
     if bool((pond != 0.0).any()) and not isinstance(column.top, Atmospheric):
         raise ConfigError(f"A {type(column.top).__name__} at the top holds no pond: pond0 needs an Atmospheric top.")
-    return _Start(problem, psi, pond, _water(problem, psi, pond))
+    return Start(problem, psi, pond, _water(problem, psi, pond))
 
 
-def _march(start: _Start, tableau: Tableau, steps, keep: bool, progress: bool) -> March:
+def go(start: Start, tableau: Tableau, steps, keep: bool, progress: bool) -> March:
     nodes, mass = _nodes(start.problem, start.psi, start.pond), start.mass.detach().clone()
     with tqdm(total=len(start.problem.forcing), unit="interval", disable=not progress, leave=False) as bar:
         return march(start.problem, tableau, steps or Adaptive(), nodes, mass, keep, bar.update)
@@ -129,7 +129,7 @@ def _water(problem: Problem, psi: Tensor, pond: Tensor) -> Tensor:
     return problem.geometry.spread(system.water(psi), pond)
 
 
-def _states(problem: Problem, shape, first, last, wet, inputs) -> dict[str, Tensor]:
+def series(problem: Problem, shape, first, last, wet, potential) -> dict[str, Tensor]:
     """The series of a run, or of its slopes, by the name of their field.
 
     Parameters
@@ -138,7 +138,7 @@ def _states(problem: Problem, shape, first, last, wet, inputs) -> dict[str, Tens
     first : heads of cells and water of nodes at the start, (columns, ...); ``last`` : heads and water of nodes at the
         ends of intervals, and volumes, (T, columns, ...).
     wet : what of the heads (T + 1, columns, cell) compresses saturated soil.
-    inputs : values of boundaries, as those of the problem.
+    potential : evaporation of an Atmospheric top [cm], (T or 1, columns or 1).
     """
     (psi0, mass0), (psi, mass, volume), g = first, last, problem.geometry
     mass = torch.cat([mass0.unsqueeze(0), mass])
@@ -147,10 +147,6 @@ def _states(problem: Problem, shape, first, last, wet, inputs) -> dict[str, Tens
         return g.cells(nodes.flatten(0, 1)).reshape(*nodes.shape[:2], -1)
 
     heads = torch.cat([psi0.unsqueeze(0), cells(psi)])
-    evaporation = torch.zeros_like(volume[..., TOP])
-    if isinstance(problem.column.top, Atmospheric):
-        potential = inputs[problem.keys.index(("top", 0, "evaporation"))][..., 0] * problem.forcing.days[:, None]
-        evaporation = potential - volume[..., DEFICIT]
     found = {
         "psi": heads,
         "theta": cells(mass) / g.thickness - g.storage * wet(heads),
@@ -159,16 +155,24 @@ def _states(problem: Problem, shape, first, last, wet, inputs) -> dict[str, Tens
         "top": -volume[..., TOP],
         "bottom": volume[..., BOTTOM],
         "runoff": volume[..., RUNOFF],
-        "evaporation": evaporation,
+        "evaporation": potential - volume[..., DEFICIT],
         "uptake": volume[..., 4:],
         "storage": mass.sum(-1),
     }
     return {n: v.reshape(len(v), *shape, *v.shape[2:]) for n, v in found.items()}
 
 
-def _collect(start: _Start, psi: Tensor, mass: Tensor, volume: Tensor, found: March) -> ColumnRun:
+def evaporation(problem: Problem, inputs: Sequence[Tensor]) -> Tensor:
+    """Potential evaporation of an Atmospheric top (..., T, columns or 1) in cm; zero of other tops."""
+    if not isinstance(problem.column.top, Atmospheric):
+        return problem.forcing.days.unsqueeze(-1) * 0.0
+    return inputs[problem.keys.index(("top", 0, "evaporation"))][..., 0] * problem.forcing.days.unsqueeze(-1)
+
+
+def collect(start: Start, psi: Tensor, mass: Tensor, volume: Tensor, found: March) -> ColumnRun:
     problem, batch = start.problem, start.problem.forcing.batch
     first, last = (start.psi, start.mass), (psi, mass, volume)
-    states = _states(problem, batch, first, last, lambda psi: psi.clamp_min(0.0), problem.inputs)
+    potential = evaporation(problem, problem.inputs)
+    states = series(problem, batch, first, last, lambda psi: psi.clamp_min(0.0), potential)
     counts = {n: getattr(found, n).reshape(batch) for n in ("accepted", "rejected", "iterations")}
     return ColumnRun(column=problem.column, forcing=problem.forcing, **states, **counts)

@@ -1,0 +1,115 @@
+"""flow_along: a run of a column with its exact derivatives along some directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from udehydro.errors import ConfigError
+from udehydro.forcing import Forcing
+from udehydro.richards.column.column import Column
+from udehydro.richards.column.problem import Key, place
+from udehydro.richards.column.result import ColumnRun, States
+from udehydro.richards.column.run import Start, begin, collect, evaporation, go, series
+from udehydro.richards.column.steps import Adaptive, Fixed
+from udehydro.richards.column.tangent import Directions, tangent, water
+from udehydro.solvers.tableau import SDIRK2, Tableau
+
+
+@torch.no_grad()
+def flow_along(
+    column: Column,
+    forcing: Forcing,
+    p: Mapping[str, Tensor | float] | Sequence[Mapping[str, Tensor | float]] | None,
+    psi0: Tensor | float,
+    along: Mapping[Key | str | int, Tensor],
+    *,
+    pond0: Tensor | float = 0.0,
+    tableau: Tableau = SDIRK2,
+    steps: Fixed | Adaptive | None = None,
+) -> tuple[ColumnRun, States]:
+    """As :func:`~udehydro.richards.column.flow`, with exact derivatives of all states along P directions.
+
+    Whatever is asked of the run, the cost is about a run for every few directions; where few numbers are asked by many
+    inputs, gradients of ``flow`` are cheaper.
+
+    Parameters
+    ----------
+    along : changes (P, ...) of values, with the shape of the value behind P: by their
+        :data:`~udehydro.richards.column.problem.Key`, such as ("soil", 0, "Ks") or ("top", 0, "q"), of initial heads
+        by "psi0", of the weights of laws by their number in ``column.weights()``. What is not named stays as it is.
+
+    Returns
+    -------
+    ColumnRun, States
+        The batch of the derivatives is (P, *batch): psi is (T + 1, P, *batch, cell).
+
+    Raises
+    ------
+    ConfigError, DataError, SolverError
+        As ``flow``; for directions of what the column does not have.
+    """
+    start = begin(column, forcing, p, psi0, pond0, tableau)
+    count = _count(along)
+    shape = (count, start.problem.columns, column.grid.cells)
+    psi_along = torch.zeros(shape, dtype=start.psi.dtype, device=start.psi.device)
+    if "psi0" in along:
+        change = torch.as_tensor(along["psi0"]).to(psi_along)
+        missing = 1 + len(forcing.batch) - (change.ndim - 1)
+        change = change.reshape(count, *(1,) * missing, *change.shape[1:])
+        psi_along = change.expand(count, *forcing.batch, column.grid.cells).reshape(shape)
+    inputs, weights = _inputs(start, along, count), _weights(column, along, count)
+    at_rest = Directions(psi_along.new_empty(count, 0), inputs, weights)
+    directions = at_rest._replace(mass=water(start.problem, start.psi, start.pond, at_rest, psi_along))
+    found = go(start, tableau, steps, True, False)
+    slopes = tangent(start.problem, tableau, found, directions)
+    run = collect(start, found.psi, found.mass, found.volume, found)
+    return run, _states(start, run, psi_along, directions, slopes)
+
+
+def _count(along: Mapping) -> int:
+    counts = {len(v) for v in along.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise ConfigError(
+            f"Changes have as many directions each, one or more, first; got {sorted(counts)}."
+        )
+    return counts.pop()
+
+
+def _inputs(start: Start, along: Mapping, count: int) -> tuple[Tensor, ...]:
+    """Changes of all inputs, (P, T or 1, columns or 1, width) in the shape of theirs."""
+    problem = start.problem
+    known = {*problem.keys, "psi0", *range(len(problem.column.weights()))}
+    if wrong := [k for k in along if k not in known]:
+        raise ConfigError(f"The column has no {wrong[0]!r}; it has {', '.join(map(str, problem.keys))}.")
+    found = []
+    for key, value in zip(problem.keys, problem.inputs, strict=True):
+        if key in along:
+            moves = [place(problem.column, problem.forcing, key, v) for v in along[key]]
+            found.append(torch.stack([m.expand_as(value) for m in moves]))
+        else:
+            found.append(torch.zeros_like(value).expand(count, *value.shape))
+    return tuple(found)
+
+
+def _weights(column: Column, along: Mapping, count: int) -> tuple[Tensor, ...]:
+    moves = enumerate(column.weights())
+    return tuple(along[i].to(w) if i in along else torch.zeros_like(w).expand(count, *w.shape) for i, w in moves)
+
+
+def _states(start: Start, run: ColumnRun, psi_along: Tensor, directions: Directions, slopes) -> States:
+    problem, count = start.problem, directions.count
+    shape = (count, *problem.forcing.batch)
+
+    def flat(x: Tensor) -> Tensor:
+        """(P, T, columns, n) as (T, P x columns, n)."""
+        return x.movedim(1, 0).flatten(1, 2)
+
+    first = (psi_along.flatten(0, 1), directions.mass.flatten(0, 1))
+    wet = (run.psi > 0.0).flatten(1, -2) if run.psi.ndim > 2 else (run.psi > 0.0).unsqueeze(1)
+    potential = evaporation(problem, directions.inputs)
+    potential = potential.expand(count, len(problem.forcing), problem.columns).movedim(1, 0).flatten(1)
+    last = [flat(x) for x in slopes]
+    return States(**series(problem, shape, first, last, lambda x: x * wet.repeat(1, count, 1), potential))

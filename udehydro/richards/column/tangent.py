@@ -1,0 +1,221 @@
+"""The exact discrete tangent of a march: derivatives of all it found, forward through its stages.
+
+What the adjoint (:mod:`udehydro.richards.column.adjoint`) does for one number and all inputs, this does for all numbers
+and a few inputs. Where heads were is known from the tape, so that laws are differentiated at all stages of all steps at
+once; what is left to do step by step is a tridiagonal system for every direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vmap
+
+from udehydro.richards.column import tridiagonal
+from udehydro.richards.column.march import March, Taken
+from udehydro.richards.column.problem import Problem
+from udehydro.richards.column.system import System
+from udehydro.solvers.tableau import Tableau
+
+MOST = 4_000_000
+"""Values (direction, stage, node) that are differentiated at once: some 30 arrays of that size live together."""
+
+
+class Directions(NamedTuple):
+    """P directions: of the water at the start (P, columns, node), of all inputs and of all weights (P, *shape)."""
+
+    mass: Tensor
+    inputs: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.mass)
+
+
+class Slopes(NamedTuple):
+    """Derivatives along P directions of what a march found: heads and water (P, T, columns, node), volumes
+    (P, T, columns, channel)."""
+
+    psi: Tensor
+    mass: Tensor
+    volume: Tensor
+
+
+@torch.no_grad()
+def tangent(problem: Problem, tableau: Tableau, found: March, along: Directions) -> Slopes:
+    """Derivatives of a march along directions; lengths of steps are taken for constants, as the adjoint does."""
+    tape, a = _Tape.of(found.tape), tableau.a
+    stages = _stages(problem, tableau, tape, along)
+    total = along.mass.clone()
+    result = Slopes(*(x.new_zeros(along.count, *x.shape) for x in (found.psi, found.mass, found.volume)))
+    start = 0
+    for step in found.tape:
+        at = slice(start, start + len(step.h))
+        start, h = at.stop, step.h.unsqueeze(-1)
+        rates, mass = [], total[:, step.columns]
+        for i, stage in enumerate(stages):
+            known = mass + sum((h * a[i][j] * rates[j] for j in range(i) if a[i][j]), torch.zeros_like(mass))
+            psi = stage.solve(at, known)
+            stage.known[:, at], stage.psi[:, at] = known, psi
+            held = stage.capacity[at] * psi + stage.mass[:, at]
+            rates.append((held - known) / (h * a[i][i]))  # the equation of every node that stores water
+        mass = mass + sum(h * b * f for b, f in zip(tableau.b, rates, strict=True))
+        total[:, step.columns] = mass
+        over = step.ends.nonzero()[:, 0]
+        where = (slice(None), step.interval[over], step.columns[over])
+        result.psi[where], result.mass[where] = psi[:, over], mass[:, over]
+    for b, stage in zip(tableau.b, stages, strict=True):
+        for part, moved in stage.moved(problem, tape, along):
+            at = (slice(None), tape.interval[part], tape.columns[part])
+            result.volume.index_put_(
+                _all_directions(at, along.count), (b * tape.h[part]).unsqueeze(-1) * moved, accumulate=True
+            )
+    return result
+
+
+def _all_directions(at, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    _, interval, columns = at
+    return torch.arange(count, device=interval.device).unsqueeze(1), interval, columns
+
+
+def water(problem: Problem, psi: Tensor, pond: Tensor, along: Directions, psi_along: Tensor) -> Tensor:
+    """Derivatives of the water in all nodes at the start (P, columns, node), from those of inputs and of heads."""
+    every = torch.arange(problem.columns, device=psi.device)
+    interval = torch.zeros_like(every)
+
+    def held(psi: Tensor, inputs, weights) -> Tensor:
+        system = problem.system([_pick(x, interval, every) for x in inputs])
+        return problem.geometry.spread(_Laws(problem.column).water(system, psi, weights), pond)
+
+    def one(psi_dot: Tensor, inputs, weights) -> Tensor:
+        point = (psi.contiguous(), *_own(problem))
+        return jvp(held, point, (psi_dot, list(inputs), list(weights)))[1]
+
+    return vmap(one)(psi_along, along.inputs, along.weights)
+
+
+class _Tape(NamedTuple):
+    """All steps one after the other: (N,), water at their starts (N, node), and heads of each stage."""
+
+    columns: Tensor
+    interval: Tensor
+    h: Tensor
+    mass: Tensor
+    stages: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, steps: Sequence[Taken]) -> _Tape:
+        parts = [torch.cat([getattr(s, n) for s in steps]) for n in ("columns", "interval", "h", "mass")]
+        return cls(*parts, tuple(torch.cat(x) for x in zip(*(s.stages for s in steps), strict=True)))
+
+
+class _Laws(nn.Module):
+    """The laws of a column as one module, to differentiate its equations by their weights."""
+
+    def __init__(self, column):
+        super().__init__()
+        self.laws = nn.ModuleList({id(layer.law): layer.law for layer in column.layers}.values())
+        self.names = {id(w): n for n, w in self.named_parameters()}
+        self.order = [self.names[id(w)] for w in column.weights()]
+
+    def forward(self, ask):
+        return ask()
+
+    def water(self, system: System, cells: Tensor, weights) -> Tensor:
+        return functional_call(self, dict(zip(self.order, weights, strict=True)), (lambda: system.water(cells),))
+
+    def stage(self, system: System, psi: Tensor, known: Tensor, tau: Tensor, weights):
+        ask = lambda: (system.stage(psi, known, tau), system.water(system.geometry.cells(psi)))  # noqa: E731
+        return functional_call(self, dict(zip(self.order, weights, strict=True)), (ask,))
+
+
+class _Stage:
+    """A stage of every step (N), linearised: by heads, by the water known before, and along directions.
+
+    Attributes
+    ----------
+    row, mass : (P, N, node) derivatives of the equations and of the water held along inputs and weights, heads fixed.
+    capacity, by_known : (N, node) of the water by the heads, and of the equations by the water known before.
+    known, psi : (P, N, node) derivatives of both along all, as they are found.
+    """
+
+    def __init__(self, problem: Problem, tape: _Tape, psi: Tensor, known: Tensor, tau: Tensor, along: Directions):
+        self.at, self.tau = (psi, known), tau
+        values = [_pick(x, tape.interval, tape.columns) for x in problem.inputs]
+        self.linear = problem.system(values).linear(psi, known, tau)
+        self.capacity = self.linear.capacity
+        shape = (along.count, *psi.shape)
+        self.row, self.mass, self.known, self.psi = (psi.new_zeros(shape) for _ in range(4))
+        self.by_known = torch.zeros_like(psi)
+        for part in _parts(len(psi), along.count * psi.shape[1]):
+            function, point = self._function(problem, tape, part)
+            still = [torch.zeros_like(x) for x in point]
+            ones = [still[0], torch.ones_like(point[1]), *still[2:]]
+            self.by_known[part] = jvp(lambda *x, f=function: f(*x)[0], tuple(point), tuple(ones))[1]
+            for ask, into in ((0, self.row), (3, self.mass)):
+                into[:, part] = self._push(function, point, ask, along, None)
+
+    def _function(self, problem: Problem, tape: _Tape, part: slice):
+        interval, columns = tape.interval[part], tape.columns[part]
+        laws, count = _Laws(problem.column), len(problem.inputs)
+
+        def function(psi, known, *rest):
+            system = problem.system([_pick(x, interval, columns) for x in rest[:count]])
+            stage, cells = laws.stage(system, psi, known, self.tau[part], rest[count:])
+            return (*stage, problem.geometry.spread(cells))
+
+        inputs, weights = _own(problem)
+        return function, [*(x[part] for x in self.at), *inputs, *weights]
+
+    def _push(self, function, point, ask: int, along: Directions, moves: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Derivatives along all directions of one answer: of heads and known water too, where those are given."""
+        first = [torch.zeros_like(x).expand(along.count, *x.shape) for x in point[:2]] if moves is None else moves
+
+        def one(*dots) -> Tensor:
+            return jvp(lambda *x: function(*x)[ask], tuple(point), dots)[1]
+
+        return vmap(one)(*first, *along.inputs, *along.weights)
+
+    def solve(self, at: slice, known: Tensor) -> Tensor:
+        """Derivatives of the heads, from those of the water known before."""
+        right = -(self.row[:, at] + self.by_known[at] * known)
+        a = self.linear
+        sides = [x[at].expand_as(right).flatten(0, 1) for x in (a.lower, a.diagonal, a.upper)]
+        return tridiagonal.solve(*sides, right.flatten(0, 1)).reshape_as(right)
+
+    def moved(self, problem: Problem, tape: _Tape, along: Directions):
+        """Derivatives of the rates that are counted, in parts."""
+        for part in _parts(len(self.tau), along.count * self.psi.shape[-1]):
+            function, point = self._function(problem, tape, part)
+            yield part, self._push(function, point, 2, along, (self.psi[:, part], self.known[:, part]))
+
+
+def _stages(problem: Problem, tableau: Tableau, tape: _Tape, along: Directions) -> list[_Stage]:
+    h, found = tape.h.unsqueeze(-1), []
+    for row, psi in zip(tableau.a, tape.stages, strict=True):
+        i = len(found)
+        known = tape.mass + sum((h * row[j] * found[j].linear.rate for j in range(i)), torch.zeros_like(tape.mass))
+        found.append(_Stage(problem, tape, psi, known, tape.h * row[i], along))
+    return found
+
+
+def _pick(x: Tensor, interval: Tensor, columns: Tensor) -> Tensor:
+    """The values (n or 1, width) of an input in some intervals and columns."""
+    if x.shape[0] == 1 and x.shape[1] == 1:
+        return x[0]
+    zero = torch.zeros_like(columns)
+    return x[interval if x.shape[0] > 1 else zero, columns if x.shape[1] > 1 else zero]
+
+
+def _own(problem: Problem) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs and weights, each with memory of its own: dual numbers refuse expanded tensors."""
+    return [x.detach().contiguous() for x in problem.inputs], [w.detach() for w in problem.column.weights()]
+
+
+def _parts(count: int, each: int) -> list[slice]:
+    size = max(1, MOST // max(each, 1))
+    return [slice(i, min(i + size, count)) for i in range(0, count, size)]
