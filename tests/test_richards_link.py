@@ -239,7 +239,9 @@ class TestIntervals:
 
 
 class TestErrors:
-    run = staticmethod(lambda batch=(2,), **names: drain(weather(RAIN[:2, None].expand(-1, *batch), **names)))
+    def run(self, batch=(2,), **names):
+        """Two days of columns."""
+        return drain(weather(RAIN[:2].reshape(2, *(1 for _ in batch)).expand(-1, *batch), **names))
 
     @pytest.mark.parametrize(
         ("share", "message"),
@@ -258,10 +260,9 @@ class TestErrors:
 
     def test_shares_without_columns_to_average(self):
         with pytest.raises(ConfigError, match=r"a batch \(\)"):
-            recharge_forcing(drain(weather(RAIN[:2])), share=[1.0])
-        members = drain(weather(RAIN[:2, None, None].expand(-1, 2, 2)))
+            recharge_forcing(self.run(()), share=[1.0])
         with pytest.raises(ConfigError, match="without members"):
-            recharge_forcing(members, share=[0.5, 0.5])
+            recharge_forcing(self.run((2, 2)), share=[0.5, 0.5])
 
     @pytest.mark.parametrize(
         "time_edge",
@@ -285,6 +286,12 @@ class TestErrors:
         swapped = recharge_forcing(run, record, share=torch.tensor([[0.0, 1.0], [1.0, 0.0]])).values["recharge"]
         assert torch.equal(swapped.flip(1), recharge_forcing(run).values["recharge"])
         assert recharge_forcing(run, replace(record, basins=())).basins == ()
+
+    def test_names_of_members(self):
+        run = self.run((2, 2), members=("m", "n"))
+        record = Forcing.clock(edges(2), batch=(2, 1), members=("n", "m"))
+        with pytest.raises(DataError, match=r"members of the run are m, n, .* n, m: put them in one order\.$"):
+            recharge_forcing(run, record, share=[[0.5], [0.5]])
 
     def test_series(self):
         with pytest.raises(DataError, match="a series 'rain' already"):

@@ -65,8 +65,7 @@ def recharge_forcing(
         depth = depth @ share
     if forcing is None:
         forcing = run.forcing if share is None else _averaged(run.forcing, share)
-    elif share is None:
-        _check_names(run.forcing, forcing)
+    _check_names(run.forcing, forcing, ("members", "basins") if share is None else ("members",))
     if name in forcing.values:
         raise DataError(f"The forcing has a series '{name}' already: give the recharge another name (name=).")
     depth = _gathered(depth, run.forcing.time_edge, forcing.time_edge)
@@ -99,13 +98,14 @@ def _averaged(columns: Forcing, share: Tensor) -> Forcing:
     return replace(columns, values={n: v @ share for n, v in columns.values.items()}, basins=())
 
 
-def _check_names(columns: Forcing, forcing: Forcing) -> None:
-    for what in ("basins", "members"):
+def _check_names(columns: Forcing, forcing: Forcing, along: Sequence[str]) -> None:
+    """Refuse batches that are named otherwise; of basins, share says which column lies in which."""
+    for what in along:
         ours, theirs = getattr(columns, what), getattr(forcing, what)
         if ours and theirs and ours != theirs:
             raise DataError(
                 f"The {what} of the run are {', '.join(ours[:5])}, those of the forcing {', '.join(theirs[:5])}: put "
-                "them in one order, or say with share which column lies in which basin."
+                f"them in one order{', or say with share which column lies in which basin' * (what == 'basins')}."
             )
 
 
