@@ -5,7 +5,7 @@ from udehydro.richards.column.boundary import Atmospheric, Flux, FreeDrainage, H
 from udehydro.richards.column.column import Column
 from udehydro.richards.column.grid import Grid, Layer
 from udehydro.richards.column.result import ColumnRun, States
-from udehydro.richards.column.run import flow
+from udehydro.richards.column.run import WaterContent, flow
 from udehydro.richards.column.sinks import RootUptake, Source
 from udehydro.richards.column.steps import Adaptive, Fixed
 from udehydro.richards.column.weighting import arithmetic, geometric, harmonic, upwind
@@ -25,6 +25,7 @@ __all__ = [
     "SeepageFace",
     "Source",
     "States",
+    "WaterContent",
     "WaterTable",
     "arithmetic",
     "flow",

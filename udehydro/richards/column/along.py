@@ -12,7 +12,7 @@ from udehydro.forcing import Forcing
 from udehydro.richards.column.column import Column
 from udehydro.richards.column.problem import Key, place
 from udehydro.richards.column.result import ColumnRun, States
-from udehydro.richards.column.run import Start, begin, collect, evaporation, go, series
+from udehydro.richards.column.run import Start, WaterContent, begin, collect, evaporation, go, series
 from udehydro.richards.column.steps import Adaptive, Fixed
 from udehydro.richards.column.tangent import Directions, tangent, water
 from udehydro.solvers.tableau import SDIRK2, Tableau
@@ -23,7 +23,7 @@ def flow_along(
     column: Column,
     forcing: Forcing,
     p: Mapping[str, Tensor | float] | Sequence[Mapping[str, Tensor | float]] | None,
-    psi0: Tensor | float,
+    psi0: Tensor | float | WaterContent,
     along: Mapping[Key | str | int, Tensor],
     *,
     pond0: Tensor | float = 0.0,
@@ -39,7 +39,8 @@ def flow_along(
     ----------
     along : changes (P, ...) of values, with the shape of the value behind P: by their
         :data:`~udehydro.richards.column.problem.Key`, such as ("soil", 0, "Ks") or ("top", 0, "q"), of initial heads
-        by "psi0", of the weights of laws by their number in ``column.weights()``. What is not named stays as it is.
+        by "psi0" (of contents, where those are given, by "theta0"),
+        of the weights of laws by their number in ``column.weights()``. What is not named stays as it is.
 
     Returns
     -------
@@ -52,19 +53,18 @@ def flow_along(
         As ``flow``; for directions of what the column does not have.
     """
     start = begin(column, forcing, p, psi0, pond0, tableau)
-    count = _count(along)
-    shape = (count, start.problem.columns, column.grid.cells)
-    psi_along = torch.zeros(shape, dtype=start.psi.dtype, device=start.psi.device)
-    if "psi0" in along:
-        change = torch.as_tensor(along["psi0"]).to(psi_along)
-        missing = 1 + len(forcing.batch) - (change.ndim - 1)
-        change = change.reshape(count, *(1,) * missing, *change.shape[1:])
-        psi_along = change.expand(count, *forcing.batch, column.grid.cells).reshape(shape)
+    count, problem = _count(along), start.problem
     inputs, weights = _inputs(start, along, count), _weights(column, along, count)
-    at_rest = Directions(psi_along.new_empty(count, 0), inputs, weights)
-    directions = at_rest._replace(mass=water(start.problem, start.psi, start.pond, at_rest, psi_along))
+    at_rest = Directions(start.psi.new_empty(count, 0), inputs, weights)
+    if isinstance(psi0, WaterContent):
+        fixed = problem.geometry.cells(water(problem, start.psi, start.pond, at_rest, None).flatten(0, 1))
+        change = _initial(start, along, "theta0") - fixed.reshape(count, *start.psi.shape) / problem.geometry.thickness
+        psi_along = change / _capacity(start)
+    else:
+        psi_along = _initial(start, along, "psi0")
+    directions = at_rest._replace(mass=water(problem, start.psi, start.pond, at_rest, psi_along))
     found = go(start, tableau, steps, True, False)
-    slopes = tangent(start.problem, tableau, found, directions)
+    slopes = tangent(problem, tableau, found, directions)
     run = collect(start, found.psi, found.mass, found.volume, found)
     return run, _states(start, run, psi_along, directions, slopes)
 
@@ -72,16 +72,33 @@ def flow_along(
 def _count(along: Mapping) -> int:
     counts = {len(v) for v in along.values()}
     if len(counts) != 1 or 0 in counts:
-        raise ConfigError(
-            f"Changes have as many directions each, one or more, first; got {sorted(counts)}."
-        )
+        raise ConfigError(f"Changes have as many directions each, one or more, first; got {sorted(counts)}.")
     return counts.pop()
+
+
+def _initial(start: Start, along: Mapping, name: str) -> Tensor:
+    """Changes of the state at the start (P, columns, cell)."""
+    if name not in along:
+        return torch.zeros_like(start.psi).expand(_count(along), *start.psi.shape)
+    change, batch = torch.as_tensor(along[name]).to(start.psi), start.problem.forcing.batch
+    missing = 2 + len(batch) - change.ndim
+    change = change.reshape(len(change), *(1,) * missing, *change.shape[1:])
+    return change.expand(len(change), *batch, start.psi.shape[-1]).reshape(len(change), *start.psi.shape)
+
+
+def _capacity(start: Start) -> Tensor:
+    """d theta / d psi of all cells at the start (columns, cell); infinite where nothing is stored: heads stay there."""
+    every = torch.arange(start.problem.columns, device=start.psi.device)
+    soil = start.problem.system(start.problem.take(torch.zeros_like(every), every)).soil
+    parts = zip(start.problem.column.layers, soil, start.problem.geometry.layers, strict=True)
+    found = torch.cat([layer.law.capacity(start.psi[:, cells], p) for layer, p, cells in parts], dim=1)
+    return torch.where(found > 0.0, found, torch.inf)
 
 
 def _inputs(start: Start, along: Mapping, count: int) -> tuple[Tensor, ...]:
     """Changes of all inputs, (P, T or 1, columns or 1, width) in the shape of theirs."""
     problem = start.problem
-    known = {*problem.keys, "psi0", *range(len(problem.column.weights()))}
+    known = {*problem.keys, "psi0", "theta0", *range(len(problem.column.weights()))}
     if wrong := [k for k in along if k not in known]:
         raise ConfigError(f"The column has no {wrong[0]!r}; it has {', '.join(map(str, problem.keys))}.")
     found = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from udehydro.errors import ConfigError
+from udehydro.errors import ConfigError, DataError
 from udehydro.forcing import Forcing
 from udehydro.richards.column.adjoint import attach
 from udehydro.richards.column.boundary import Atmospheric
@@ -26,7 +27,7 @@ def flow(
     column: Column,
     forcing: Forcing,
     p: Mapping[str, Tensor | float] | Sequence[Mapping[str, Tensor | float]] | None,
-    psi0: Tensor | float,
+    psi0: Tensor | float | WaterContent,
     *,
     pond0: Tensor | float = 0.0,
     tableau: Tableau = SDIRK2,
@@ -42,7 +43,8 @@ def flow(
         each interval; ``Forcing.clock`` where they name none.
     p : parameters of the soil in physical units, one mapping for all layers or one for each; values broadcast to the
         batch, or have one dimension more, of the cells of their layer. None takes the defaults of the laws.
-    psi0 : initial heads [cm], broadcast to (*batch, cell). ``pond0`` : water on the surface [cm], (*batch).
+    psi0 : initial heads [cm], broadcast to (*batch, cell), or WaterContent(theta0) from which the law of every layer
+        has them. ``pond0`` : water on the surface [cm], (*batch).
     tableau : SDIRK2 or BACKWARD_EULER.
     steps : lengths of steps, Adaptive() by default; those of an adaptive run are constants to the gradient.
     progress : whether to show a bar.
@@ -68,6 +70,13 @@ def flow(
     return collect(start, *states, found)
 
 
+@dataclass(frozen=True, eq=False)
+class WaterContent:
+    """Initial state of a column given as water content [-], broadcast to (*batch, cell), in place of heads."""
+
+    theta: Tensor | float
+
+
 class Start(NamedTuple):
     """A problem, its initial heads (columns, cell), pond (columns, 1), and water of all nodes (columns, node)."""
 
@@ -80,7 +89,10 @@ class Start(NamedTuple):
 def begin(column: Column, forcing: Forcing, p, psi0, pond0, tableau: Tableau) -> Start:
     check(tableau)
     problem = bind(column, forcing, p)
-    psi = _initial(problem, "psi0", psi0, column.grid.cells)
+    if isinstance(psi0, WaterContent):
+        psi = _heads(problem, _initial(problem, "theta0", psi0.theta, column.grid.cells))
+    else:
+        psi = _initial(problem, "psi0", psi0, column.grid.cells)
     pond = _initial(problem, "pond0", pond0, 1)
     if bool((pond != 0.0).any()) and not isinstance(column.top, Atmospheric):
         raise ConfigError(f"A {type(column.top).__name__} at the top holds no pond: pond0 needs an Atmospheric top.")
@@ -107,6 +119,28 @@ def _initial(problem: Problem, name: str, value, width: int) -> Tensor:
     if not bool(torch.isfinite(value).all()):
         raise ConfigError(f"{name} is not finite: {value.detach().flatten()[:5].tolist()}.")
     return value
+
+
+def _heads(problem: Problem, theta: Tensor) -> Tensor:
+    """Heads (columns, cell) at which soil holds ``theta``.
+
+    Raises
+    ------
+    DataError
+        For contents that the soil cannot have.
+    """
+    every = torch.arange(problem.columns, device=theta.device)
+    soil = problem.system(problem.take(torch.zeros_like(every), every)).soil
+    parts = zip(problem.column.layers, soil, problem.geometry.layers, strict=True)
+    psi = torch.cat([layer.law.head(theta[:, cells], p) for layer, p, cells in parts], dim=1)
+    held = problem.system(problem.take(torch.zeros_like(every), every)).water(psi) / problem.geometry.thickness
+    if bool(((held - theta).abs() > 1e-6).any()):
+        column, cell = ((held - theta).abs() > 1e-6).nonzero()[0].tolist()
+        raise DataError(
+            f"theta0={float(theta[column, cell]):.4g} of cell {cell} is beyond what its soil holds: it is at "
+            f"{float(held[column, cell]):.4g} between saturation and oven dryness."
+        )
+    return psi
 
 
 def _nodes(problem: Problem, psi: Tensor, pond: Tensor) -> Tensor:

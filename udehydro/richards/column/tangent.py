@@ -82,8 +82,9 @@ def _all_directions(at, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.arange(count, device=interval.device).unsqueeze(1), interval, columns
 
 
-def water(problem: Problem, psi: Tensor, pond: Tensor, along: Directions, psi_along: Tensor) -> Tensor:
+def water(problem: Problem, psi: Tensor, pond: Tensor, along: Directions, psi_along: Tensor | None) -> Tensor:
     """Derivatives of the water in all nodes at the start (P, columns, node), from those of inputs and of heads."""
+    psi_along = torch.zeros_like(psi) if psi_along is None else psi_along
     every = torch.arange(problem.columns, device=psi.device)
     interval = torch.zeros_like(every)
 
@@ -95,7 +96,7 @@ def water(problem: Problem, psi: Tensor, pond: Tensor, along: Directions, psi_al
         point = (psi.contiguous(), *_own(problem))
         return jvp(held, point, (psi_dot, list(inputs), list(weights)))[1]
 
-    return vmap(one)(psi_along, along.inputs, along.weights)
+    return vmap(one)(psi_along.expand(along.count, *psi.shape), along.inputs, along.weights)
 
 
 class _Tape(NamedTuple):

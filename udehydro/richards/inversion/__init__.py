@@ -1,0 +1,8 @@
+"""Inversion of soil columns: free values found from what sensors and fluxes tell, and what they cannot tell."""
+
+from udehydro.richards.inversion.fit import Fitted, fit
+from udehydro.richards.inversion.free import Free, knots, pieces
+from udehydro.richards.inversion.inversion import Inversion
+from udehydro.richards.inversion.observed import Observed
+
+__all__ = ["Fitted", "Free", "Inversion", "Observed", "fit", "knots", "pieces"]

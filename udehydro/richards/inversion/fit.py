@@ -1,0 +1,179 @@
+"""fit: find the free values of an inversion by nonlinear least squares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from udehydro.errors import SolverError
+from udehydro.richards.column.result import ColumnRun
+from udehydro.richards.inversion.inversion import Inversion
+from udehydro.richards.inversion.unknowns import Setting
+from udehydro.training.levenberg import Normal, minimise
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What was found.
+
+    Attributes
+    ----------
+    inversion : what was asked.
+    x : (members, P) what was searched; ``values`` in physical units, ``names`` of both.
+    chi2 : (members,) squared residuals in units of sigma, and squared distances from priors; ``parts`` (members,) of
+        every series, by name; ``counts`` : observations of a member by name, which the parts are about where the fit is
+        as good as sigma says.
+    normal : (members, P, P) matrix of the last normal equations, priors included.
+    iterations, converged : (members,).
+    """
+
+    inversion: Inversion
+    x: Tensor
+    chi2: Tensor
+    parts: Mapping[str, Tensor]
+    counts: Mapping[str, int]
+    normal: Tensor = field(repr=False)
+    iterations: Tensor
+    converged: Tensor
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.inversion.unknowns.names
+
+    @property
+    def values(self) -> Tensor:
+        """(members, P) in physical units."""
+        return self.inversion.unknowns.physical(self.x)
+
+    @property
+    def setting(self) -> Setting:
+        """Column, ``p`` and ``psi0`` as found, ready for :func:`~udehydro.richards.column.flow`."""
+        return self.inversion.at(self.x)
+
+    def run(self, progress: bool = False) -> ColumnRun:
+        """The column as found."""
+        return self.inversion.run(self.x, progress)
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance (members, P, P) of what was searched, by Laplace's approximation: of the column linearised at what
+        was found, errors and priors being what they were said to be. A value that nothing tells of gets a large number,
+        not infinity."""
+        root = self.normal.diagonal(dim1=-2, dim2=-1).sqrt().clamp_min(1e-150)
+        unit = self.normal / root[:, :, None] / root[:, None, :]
+        one = torch.eye(unit.shape[-1], dtype=unit.dtype, device=unit.device)
+        return torch.linalg.inv(unit + 1e-13 * one) / root[:, :, None] / root[:, None, :]
+
+    @property
+    def sd(self) -> Tensor:
+        """Standard deviation (members, P) of what was searched: of logarithms, a relative error."""
+        return self.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+
+
+def fit(
+    inversion: Inversion,
+    *,
+    x: Tensor | None = None,
+    steps: int = 40,
+    tolerance: float = 1e-5,
+    progress: bool = False,
+) -> Fitted:
+    """Find the free values that explain the observations best: maximum likelihood, or with priors maximum a posteriori.
+
+    Levenberg-Marquardt on the exact derivatives of the column, bounds kept. Columns that share no unknown are fitted
+    side by side, each with a damping of its own; columns that cannot be run at a trial go back.
+
+    Parameters
+    ----------
+    x : (members, P) where to start, in place of the starts of the free values.
+    steps, tolerance : most iterations, and the relative gain in chi2 at which a member has converged.
+    progress : whether to show a bar.
+
+    Raises
+    ------
+    SolverError
+        Where a column cannot be run at the start; names it.
+    """
+    unknowns, task = inversion.unknowns, _Task(inversion, unknowns_start(inversion, x))
+    weights = [w.detach().clone() for w in inversion.column.weights()]
+    try:
+        found, now, iterations, converged = minimise(
+            task.evaluate,
+            task.x,
+            unknowns.low,
+            unknowns.high,
+            torch.ones_like(unknowns.low, dtype=torch.bool),
+            steps=steps,
+            tolerance=tolerance,
+            progress="inversion" if progress else None,
+        )
+    except BaseException:
+        for w, before in zip(inversion.column.weights(), weights, strict=True):
+            w.data.copy_(before)
+        raise
+    unknowns.put_weights(found)
+    parts = {n: now.parts[:, i] for i, n in enumerate(task.names)}
+    return Fitted(inversion, found, now.chi2, parts, task.counts, now.normal, iterations, converged)
+
+
+def unknowns_start(inversion: Inversion, x: Tensor | None) -> Tensor:
+    """A start within the bounds."""
+    u = inversion.unknowns
+    x = u.start if x is None else x.to(u.start).expand_as(u.start)
+    return torch.minimum(torch.maximum(x, u.low), u.high)
+
+
+class _Task:
+    """Normal equations of an inversion. All members are run at once; those not asked stay where they last ran."""
+
+    def __init__(self, inversion: Inversion, x: Tensor):
+        self.inversion, self.x, self.known = inversion, x.clone(), x.clone()
+        self.names = _names(inversion)
+        members = len(x)
+        measured = [int((~s.values.isnan()).sum()) // members for s in inversion.observed]
+        self.counts = dict(zip(self.names, measured, strict=True))
+
+    def evaluate(self, x: Tensor, index: Tensor) -> Normal:
+        full, failed = self.known.clone(), torch.zeros(len(self.known), dtype=torch.bool, device=x.device)
+        full[index] = x
+        for _ in range(len(self.known) + 1):
+            try:
+                normal = self._linearise(full)
+                break
+            except SolverError as error:
+                bad = self._members(error)
+                if bool((full == self.known)[bad].all()) or not bool(bad.any()):
+                    raise
+                failed |= bad
+                full[bad] = self.known[bad]
+        normal.chi2[failed | ~normal.chi2.isfinite()] = torch.inf
+        good = normal.chi2.isfinite()
+        self.known[good] = full[good]
+        return normal.take(index)
+
+    def _members(self, error: SolverError) -> Tensor:
+        members = len(self.known)
+        if error.failed is None:
+            return torch.ones(members, dtype=torch.bool, device=self.known.device)
+        failed = error.failed.reshape(-1)
+        return failed if members > 1 else failed.any().reshape(1)
+
+    def _linearise(self, x: Tensor) -> Normal:
+        u = self.inversion.unknowns
+        _, found, jacobian = self.inversion.residuals(x)
+        residual, off = torch.cat(found, dim=-1), x - u.start
+        parts = torch.stack([r.square().sum(-1) for r in found], dim=-1)
+        gradient = (jacobian @ residual.unsqueeze(-1)).squeeze(-1) + u.precision * off
+        normal = jacobian @ jacobian.mT + torch.diag_embed(u.precision)
+        return Normal(parts.sum(-1) + (u.precision * off.square()).sum(-1), gradient, normal, parts)
+
+
+def _names(inversion: Inversion) -> list[str]:
+    """Names of series, numbered where two have the same."""
+    names, found = [s.name for s in inversion.observed], []
+    for i, n in enumerate(names):
+        found.append(n if names.count(n) == 1 else f"{n} ({names[:i].count(n) + 1})")
+    return found

@@ -1,0 +1,137 @@
+"""Inversion: a column, what of it is to be found, and what was measured in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from udehydro.forcing import Forcing
+from udehydro.richards.column.along import flow_along
+from udehydro.richards.column.column import Column
+from udehydro.richards.column.result import ColumnRun, States
+from udehydro.richards.column.run import WaterContent, flow
+from udehydro.richards.column.steps import Adaptive, Fixed
+from udehydro.richards.inversion.free import Free
+from udehydro.richards.inversion.observed import Observed
+from udehydro.richards.inversion.unknowns import Setting, Unknowns, setting
+from udehydro.sensitivity.information import Information
+from udehydro.solvers.tableau import SDIRK2, Tableau
+
+NEAR = 1e-3
+"""Heads nearer to saturation than this [cm] count as it in logarithms of suction."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """A column in which some values are :class:`Free`, and what was observed of it.
+
+    Parameters
+    ----------
+    column, forcing, p, psi0 : as of :func:`~udehydro.richards.column.flow`, with Free values where they are unknown:
+        in ``p``, as ``psi0`` (or within ``WaterContent``), in boundaries and sinks, such as ``Flux(q=Free(...))``.
+    observed : the series; the edges of the forcing's intervals are where they were measured.
+    weights : standard deviation of what is known of the weights of laws around their present values, which then are
+        unknowns too; None leaves them alone.
+    tableau, steps : of the runs.
+
+    Attributes
+    ----------
+    unknowns : the search vector x (members, P), with names, start, bounds and priors.
+
+    Raises
+    ------
+    ConfigError, DataError
+        For unknowns and observations that do not fit the column, and where there is nothing to find.
+    """
+
+    column: Column
+    forcing: Forcing
+    p: Mapping | Sequence[Mapping] | None
+    psi0: Tensor | float | Free | WaterContent
+    observed: Sequence[Observed]
+    weights: float | None = None
+    tableau: Tableau = SDIRK2
+    steps: Fixed | Adaptive = field(default_factory=Adaptive)
+    unknowns: Unknowns = field(init=False, repr=False)
+
+    def __post_init__(self):
+        observed = (self.observed,) if isinstance(self.observed, Observed) else tuple(self.observed)
+        object.__setattr__(self, "observed", observed)
+        for series in observed:
+            series.check(self.column, len(self.forcing), self.forcing.batch)
+        where = setting(self.column, self.p, self.psi0)
+        object.__setattr__(self, "unknowns", Unknowns(where, self.forcing, self.weights))
+
+    def at(self, x: Tensor) -> Setting:
+        """Column, ``p`` and ``psi0`` with numbers in place of what is free; weights of laws are set to those at x."""
+        self.unknowns.put_weights(x)
+        return self.unknowns.put(x)
+
+    def run(self, x: Tensor, progress: bool = False) -> ColumnRun:
+        """The column at x (members, P)."""
+        now = self.at(x)
+        return flow(
+            now.column, self.forcing, now.p, now.psi0, tableau=self.tableau, steps=self.steps, progress=progress
+        )
+
+    def run_along(self, x: Tensor, more: Mapping | None = None) -> tuple[ColumnRun, States]:
+        """The column at x, and its derivatives along all D directions of a column's search (or others, ``more``)."""
+        now, along = self.at(x), self.unknowns.along(x) if more is None else more
+        return flow_along(now.column, self.forcing, now.p, now.psi0, along, tableau=self.tableau, steps=self.steps)
+
+    def residuals(self, x: Tensor) -> tuple[ColumnRun, list[Tensor], Tensor]:
+        """The run at x; residuals (members, n) of every series in units of sigma, simulated minus observed; and their
+        derivatives (members, P, N), the series one after the other. What is missing counts zero."""
+        run, slopes = self.run_along(x)
+        found, jacobian = self.compare(run, slopes)
+        members = len(x)
+        return run, [f.reshape(members, -1) for f in found], self._by_members(found, jacobian)
+
+    def compare(self, run: ColumnRun, slopes: States) -> tuple[list[Tensor], list[Tensor]]:
+        """Residuals (columns, n) and derivatives (columns, D, n) of every series, in units of sigma."""
+        batch, found, rows = len(self.forcing.batch), [], []
+        for series in self.observed:
+            simulated, slope = series.of(run, run.column), series.of(slopes, run.column)
+            values, measured = series.values.to(simulated), ~series.values.isnan().to(simulated.device)
+            sigma = series.sigma.to(simulated).expand_as(values)
+            if series.log:
+                slope = slope / _away(simulated).unsqueeze(1)
+                simulated, values = torch.log(_away(simulated).abs()), torch.log(values.abs())
+            residual = torch.where(measured, (simulated - values) / sigma, 0.0)
+            slope = torch.where(measured, 1.0 / sigma, 0.0).unsqueeze(1) * slope
+            found.append(_by_column(residual, 1, batch))
+            rows.append(_by_column(slope.movedim(1, 0), 2, batch).movedim(0, 1))
+        return found, rows
+
+    def _by_members(self, found: list[Tensor], rows: list[Tensor]) -> Tensor:
+        """Derivatives (members, P, N): within a member series by series, within a series column by column."""
+        return torch.cat([self.unknowns.join(slope) for slope in rows], dim=-1)
+
+    def information(self, x: Tensor | None = None) -> Information:
+        """Fisher information of the observations on all unknowns, in physical units, at x or at the start.
+
+        Priors are left out: an unknown that is known by its prior alone has no information here.
+        """
+        u = self.unknowns
+        x = u.start if x is None else x
+        jacobian, values = self.residuals(x)[2], u.physical(x)
+        by_value = torch.where(u.logarithmic, values, 1.0)  # d value / d x
+        jacobian = jacobian / by_value.unsqueeze(-1)
+        span = (u.high - u.low) * by_value.abs()
+        parts = (jacobian @ jacobian.mT, values, torch.where(span.isfinite(), span, torch.nan))
+        return Information(u.names, *(parts if self.forcing.batch and u.apart else (t[0] for t in parts)))
+
+
+def _away(psi: Tensor) -> Tensor:
+    """Values kept off zero, so that they have a logarithm."""
+    return torch.where(psi.abs() > NEAR, psi, -NEAR)
+
+
+def _by_column(series: Tensor, behind: int, batch: int) -> Tensor:
+    """(..., T, *batch, sensors) -> (..., columns, n), ``behind`` axes up to and with T."""
+    first, rest = series.shape[:behind], series.shape[behind:]
+    series = series.reshape(*first, -1, *rest[batch:])
+    return series.movedim(behind - 1, behind).flatten(behind)
