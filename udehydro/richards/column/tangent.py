@@ -61,25 +61,18 @@ def tangent(problem: Problem, tableau: Tableau, found: March, along: Directions)
             known = mass + sum((h * a[i][j] * rates[j] for j in range(i) if a[i][j]), torch.zeros_like(mass))
             psi = stage.solve(at, known)
             stage.known[:, at], stage.psi[:, at] = known, psi
-            held = stage.capacity[at] * psi + stage.mass[:, at]
+            held = stage.capacity[at] * psi + stage.held[:, at]
             rates.append((held - known) / (h * a[i][i]))  # the equation of every node that stores water
         mass = mass + sum(h * b * f for b, f in zip(tableau.b, rates, strict=True))
         total[:, step.columns] = mass
         over = step.ends.nonzero()[:, 0]
         where = (slice(None), step.interval[over], step.columns[over])
         result.psi[where], result.mass[where] = psi[:, over], mass[:, over]
+    every = torch.arange(along.count, device=tape.h.device).unsqueeze(1)
     for b, stage in zip(tableau.b, stages, strict=True):
-        for part, moved in stage.moved(problem, tape, along):
-            at = (slice(None), tape.interval[part], tape.columns[part])
-            result.volume.index_put_(
-                _all_directions(at, along.count), (b * tape.h[part]).unsqueeze(-1) * moved, accumulate=True
-            )
+        volume = (b * tape.h).unsqueeze(-1) * stage.moved()
+        result.volume.index_put_((every, tape.interval, tape.columns), volume, accumulate=True)
     return result
-
-
-def _all_directions(at, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    _, interval, columns = at
-    return torch.arange(count, device=interval.device).unsqueeze(1), interval, columns
 
 
 def water(problem: Problem, psi: Tensor, pond: Tensor, along: Directions, psi_along: Tensor | None) -> Tensor:
@@ -139,47 +132,22 @@ class _Stage:
 
     Attributes
     ----------
-    row, mass : (P, N, node) derivatives of the equations and of the water held along inputs and weights, heads fixed.
+    row, held, moves : derivatives along inputs and weights, heads fixed, of the equations and of the water held
+        (P, N, node), and of the rates that are counted (P, N, channel).
     capacity, by_known : (N, node) of the water by the heads, and of the equations by the water known before.
+    by_heads, by_water : (N, channel, node) of the rates that are counted, by both.
     known, psi : (P, N, node) derivatives of both along all, as they are found.
     """
 
     def __init__(self, problem: Problem, tape: _Tape, psi: Tensor, known: Tensor, tau: Tensor, along: Directions):
-        self.at, self.tau = (psi, known), tau
         values = [_pick(x, tape.interval, tape.columns) for x in problem.inputs]
         self.linear = problem.system(values).linear(psi, known, tau)
         self.capacity = self.linear.capacity
-        shape = (along.count, *psi.shape)
-        self.row, self.mass, self.known, self.psi = (psi.new_zeros(shape) for _ in range(4))
-        self.by_known = torch.zeros_like(psi)
-        for part in _parts(len(psi), along.count * psi.shape[1]):
-            function, point = self._function(problem, tape, part)
-            still = [torch.zeros_like(x) for x in point]
-            ones = [still[0], torch.ones_like(point[1]), *still[2:]]
-            self.by_known[part] = jvp(lambda *x, f=function: f(*x)[0], tuple(point), tuple(ones))[1]
-            for ask, into in ((0, self.row), (3, self.mass)):
-                into[:, part] = self._push(function, point, ask, along, None)
-
-    def _function(self, problem: Problem, tape: _Tape, part: slice):
-        interval, columns = tape.interval[part], tape.columns[part]
-        laws, count = _Laws(problem.column), len(problem.inputs)
-
-        def function(psi, known, *rest):
-            system = problem.system([_pick(x, interval, columns) for x in rest[:count]])
-            stage, cells = laws.stage(system, psi, known, self.tau[part], rest[count:])
-            return (*stage, problem.geometry.spread(cells))
-
-        inputs, weights = _own(problem)
-        return function, [*(x[part] for x in self.at), *inputs, *weights]
-
-    def _push(self, function, point, ask: int, along: Directions, moves: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Derivatives along all directions of one answer: of heads and known water too, where those are given."""
-        first = [torch.zeros_like(x).expand(along.count, *x.shape) for x in point[:2]] if moves is None else moves
-
-        def one(*dots) -> Tensor:
-            return jvp(lambda *x: function(*x)[ask], tuple(point), dots)[1]
-
-        return vmap(one)(*first, *along.inputs, *along.weights)
+        self.known, self.psi = (psi.new_zeros(along.count, *psi.shape) for _ in range(2))
+        self.by_known, self.by_heads, self.by_water = _by_states(problem.system(values), psi, known, tau)
+        parts = _parts(len(psi), along.count * psi.shape[1])
+        found = [_along_inputs(problem, tape, part, (psi[part], known[part], tau[part]), along) for part in parts]
+        self.row, self.held, self.moves = (torch.cat(x, dim=1) for x in zip(*found, strict=True))
 
     def solve(self, at: slice, known: Tensor) -> Tensor:
         """Derivatives of the heads, from those of the water known before."""
@@ -188,11 +156,44 @@ class _Stage:
         sides = [x[at].expand_as(right).flatten(0, 1) for x in (a.lower, a.diagonal, a.upper)]
         return tridiagonal.solve(*sides, right.flatten(0, 1)).reshape_as(right)
 
-    def moved(self, problem: Problem, tape: _Tape, along: Directions):
-        """Derivatives of the rates that are counted, in parts."""
-        for part in _parts(len(self.tau), along.count * self.psi.shape[-1]):
-            function, point = self._function(problem, tape, part)
-            yield part, self._push(function, point, 2, along, (self.psi[:, part], self.known[:, part]))
+    def moved(self) -> Tensor:
+        """Derivatives (P, N, channel) of the rates that are counted, once those of heads and of water are found."""
+        by_states = torch.einsum("ncj,pnj->pnc", self.by_heads, self.psi)
+        return self.moves + by_states + torch.einsum("ncj,pnj->pnc", self.by_water, self.known)
+
+
+@torch.enable_grad()
+def _by_states(system: System, psi: Tensor, known: Tensor, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Derivatives of the equations by the known water of the same node, and of what is counted by heads and water."""
+    psi, known = psi.detach().requires_grad_(), known.detach().requires_grad_()
+    row, _, moved = system.stage(psi, known, tau)
+
+    def pull(output: Tensor) -> tuple[Tensor, Tensor]:
+        if not output.requires_grad:
+            return torch.zeros_like(psi), torch.zeros_like(known)
+        return torch.autograd.grad(
+            output.sum(), (psi, known), retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+
+    by_known = pull(row)[1]
+    channels = [pull(m) for m in moved.unbind(1)]
+    return by_known, *(torch.stack(x, dim=1) for x in zip(*channels, strict=True))
+
+
+def _along_inputs(problem: Problem, tape: _Tape, part: slice, at, along: Directions) -> tuple[Tensor, Tensor, Tensor]:
+    """Derivatives of a stage along inputs and weights, where heads and known water are ``at``."""
+    interval, columns = tape.interval[part], tape.columns[part]
+    laws, (inputs, weights) = _Laws(problem.column), _own(problem)
+
+    def stage(inputs, weights):
+        system = problem.system([_pick(x, interval, columns) for x in inputs])
+        found, cells = laws.stage(system, *at, weights)
+        return found.row, problem.geometry.spread(cells), found.moved
+
+    def one(inputs_along, weights_along):
+        return jvp(stage, (inputs, weights), (list(inputs_along), list(weights_along)))[1]
+
+    return vmap(one)(along.inputs, along.weights)
 
 
 def _stages(problem: Problem, tableau: Tableau, tape: _Tape, along: Directions) -> list[_Stage]:
