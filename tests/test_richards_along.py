@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from test_device import elsewhere
 from test_richards_column import CELLS, EDGES, GRID, KINDS, LOAM, ROOTS, VALUES, clock
 
 from udehydro import Forcing
@@ -137,12 +136,6 @@ class TestTranspose:
         monkeypatch.setattr(tangent, "MOST", 40)
         parts = flow_along(column, clock(1.0), LOAM, -50.0, along, steps=Fixed(5))[1]
         assert torch.allclose(whole.psi, parts.psi, rtol=1e-12) and torch.allclose(whole.bottom, parts.bottom)
-
-
-def test_device():
-    column, along = Column(GRID, VanGenuchten(), Flux(-1.0), FreeDrainage()), {("soil", 0, "n"): torch.ones(2)}
-    with elsewhere():
-        flow_along(column, clock(1.0), LOAM, -50.0, along, steps=Fixed(1))
 
 
 def test_errors():
