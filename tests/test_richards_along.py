@@ -140,7 +140,7 @@ class TestTranspose:
 
 def test_errors():
     column = Column(GRID, VanGenuchten(), Flux(-1.0), FreeDrainage())
-    for along, message in (({("soil", 0, "beta"): torch.ones(1)}, "has no")):
+    for along, message in (({("soil", 0, "beta"): torch.ones(1)}, "has no"), ({}, "as many directions")):
         with pytest.raises(ConfigError, match=message):
             flow_along(column, clock(1.0), LOAM, -50.0, along)
     with pytest.raises(ConfigError, match="as many directions"):

@@ -10,6 +10,7 @@ from torch import Tensor
 from udehydro.errors import ConfigError
 from udehydro.forcing import Forcing
 from udehydro.richards.column.column import Column
+from udehydro.richards.column.march import March
 from udehydro.richards.column.problem import Key, place
 from udehydro.richards.column.result import ColumnRun, States
 from udehydro.richards.column.run import Start, WaterContent, begin, collect, evaporation, go, series
@@ -53,20 +54,25 @@ def flow_along(
         As ``flow``; for directions of what the column does not have.
     """
     start = begin(column, forcing, p, psi0, pond0, tableau)
+    _count(along)
+    found = go(start, tableau, steps, True, False)
+    run = collect(start, found.psi, found.mass, found.volume, found)
+    return run, follow(start, tableau, run, found, along)
+
+
+def follow(start: Start, tableau: Tableau, run: ColumnRun, found: March, along: Mapping) -> States:
+    """Derivatives of a march that was kept, along changes (see :func:`flow_along`)."""
     count, problem = _count(along), start.problem
-    inputs, weights = _inputs(start, along, count), _weights(column, along, count)
+    inputs, weights = _inputs(start, along, count), _weights(problem.column, along, count)
     at_rest = Directions(start.psi.new_empty(count, 0), inputs, weights)
-    if isinstance(psi0, WaterContent):
+    if start.contents:
         fixed = problem.geometry.cells(water(problem, start.psi, start.pond, at_rest, None).flatten(0, 1))
         change = _initial(start, along, "theta0") - fixed.reshape(count, *start.psi.shape) / problem.geometry.thickness
         psi_along = change / _capacity(start)
     else:
         psi_along = _initial(start, along, "psi0")
     directions = at_rest._replace(mass=water(problem, start.psi, start.pond, at_rest, psi_along))
-    found = go(start, tableau, steps, True, False)
-    slopes = tangent(problem, tableau, found, directions)
-    run = collect(start, found.psi, found.mass, found.volume, found)
-    return run, _states(start, run, psi_along, directions, slopes)
+    return _states(start, run, psi_along, directions, tangent(problem, tableau, found, directions))
 
 
 def _count(along: Mapping) -> int:

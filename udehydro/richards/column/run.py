@@ -78,12 +78,14 @@ class WaterContent:
 
 
 class Start(NamedTuple):
-    """A problem, its initial heads (columns, cell), pond (columns, 1), and water of all nodes (columns, node)."""
+    """A problem, its initial heads (columns, cell), pond (columns, 1), and water of all nodes (columns, node);
+    ``contents`` : whether heads follow from water contents."""
 
     problem: Problem
     psi: Tensor
     pond: Tensor
     mass: Tensor
+    contents: bool
 
 
 def begin(column: Column, forcing: Forcing, p, psi0, pond0, tableau: Tableau) -> Start:
@@ -96,7 +98,7 @@ def begin(column: Column, forcing: Forcing, p, psi0, pond0, tableau: Tableau) ->
     pond = _initial(problem, "pond0", pond0, 1)
     if bool((pond != 0.0).any()) and not isinstance(column.top, Atmospheric):
         raise ConfigError(f"A {type(column.top).__name__} at the top holds no pond: pond0 needs an Atmospheric top.")
-    return Start(problem, psi, pond, _water(problem, psi, pond))
+    return Start(problem, psi, pond, _water(problem, psi, pond), isinstance(psi0, WaterContent))
 
 
 def go(start: Start, tableau: Tableau, steps, keep: bool, progress: bool) -> March:
