@@ -177,7 +177,7 @@ REFUSED = {
     "shapes": (DataError, "do not fit", {"theta": (HEADS, GOOD["theta"][1][:7], 0.01)}),
     "two things": (DataError, "three things", {"theta": (HEADS, GOOD["theta"][1])}),
     "too few": (ConfigError, "4 points cannot tell 5 .* priors", FEW),
-    "blind": (ConfigError, "No point tells of Ks", {"theta": GOOD["theta"], "conductivity": None}),
+    "blind": (ConfigError, "no point tells of Ks", {"theta": GOOD["theta"], "conductivity": None}),
     "smooth": (ConfigError, "neighbours", {"smooth": {"G": 1.0}}),
     "smooth sd": (ConfigError, "standard deviation", {"smooth": {"G": 0.0}}),
 }

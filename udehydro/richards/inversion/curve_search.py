@@ -67,8 +67,11 @@ class Search:
         return values if self.several else values[0]
 
     def physical(self, x: Tensor) -> dict[str, Tensor | float]:
-        """All parameters at x (sample, P)."""
-        free = {n: self.one(i.coordinate.back(x[:, k])) for k, i in enumerate(self.items) for n in i.names}
+        """All parameters at x (sample, P), within limits to the last bit."""
+        limited = [
+            i.coordinate.back(x[:, k]).clamp(i.coordinate.low, i.coordinate.high) for k, i in enumerate(self.items)
+        ]
+        free = {n: self.one(v) for i, v in zip(self.items, limited, strict=True) for n in i.names}
         return {n: free.get(n, v) for n, v in self.given.items()}
 
     def weights(self, x: Tensor) -> dict[str, Tensor]:
@@ -169,10 +172,13 @@ class Search:
         if any(f.shape != q.psi.shape for f, q in zip(found, points, strict=True)):
             raise ConfigError("The law has members: give one without, every sample has weights of its own.")
         told = torch.cat([q.measured[..., None] * s for q, s in zip(points, slopes, strict=True)], 1)
-        blind = (told == 0.0).all(1).any(0) & (self.precision.diagonal() == 0.0)
+        blind = (told == 0.0).flatten(0, 1).all(0) & (self.precision.diagonal() == 0.0)
         if bool(blind.any()):
             names = ", ".join(n for n, b in zip(self.names, blind.tolist(), strict=True) if b)
-            raise ConfigError(f"No point tells of {names}: give points that do, a prior, Free(prior=), or a number.")
+            raise ConfigError(
+                f"Where the search starts, no point tells of {names}: give points that do, another start, a prior, "
+                "Free(prior=), or a number."
+            )
         free = len(self.names) - int(torch.linalg.matrix_rank(self.precision))
         count = sum(q.measured.sum(-1) for q in points)
         if bool((count < free).any()):
