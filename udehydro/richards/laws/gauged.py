@@ -22,11 +22,11 @@ GAUGES = {
 }
 """What data may leave open; the defaults change nothing."""
 
-_NEAR, _FAR = 1e-9, -10.0 * DRY
-"""Suctions [cm] beyond the air entry between which the curve is integrated; nearer it, K counts as saturated."""
-_PANELS, _CLOSE = 160, 23.0
-_GAUSS = np.polynomial.legendre.leggauss(16)
-_SECTIONS, _ROUNDS, _ITERATIONS = 1024, 4, 10
+_NEAR, _FAR = 1e-9, -20.0 * DRY
+"""Suctions [cm] beyond the air entry: nearer it, K counts as saturated; to half the other the curve goes at most."""
+_PANELS, _CLOSE = 480, 18.0
+_GAUSS = np.polynomial.legendre.leggauss(8)
+_SECTIONS, _ROUNDS, _ITERATIONS = 1024, 4, 6
 
 
 class Gauged(SoilLaw):
@@ -71,7 +71,7 @@ class Gauged(SoilLaw):
         v = self.values(p, psi)
         if "offset" not in p:
             return psi + v["shift"]
-        curve = _Curve(self.law, v["offset"], psi, p)
+        curve, psi = self._curve(psi, v, p)
         return curve.entry - curve.warped(curve.entry - psi) + v["shift"]
 
     def air_entry(self, p: Values, like: Tensor) -> Tensor:
@@ -113,18 +113,22 @@ class Gauged(SoilLaw):
         v = self.values(p, psi)
         if "offset" not in p:  # no integral, and no rounding
             return psi - v["shift"], torch.ones_like(psi)
-        psi = psi + 0.0 * (v["shift"] + v["offset"] + v["scale"]) + torch.zeros_like(self.law.conductivity(psi, p))
-        curve = _Curve(self.law, v["offset"], psi, p)
+        curve, psi = self._curve(psi, v, p)
         suction, slope = curve.unwarped(curve.entry + v["shift"] - psi)
         return curve.entry - suction, slope
+
+    def _curve(self, psi: Tensor, v: dict[str, Tensor], p: Values) -> tuple[_Curve, Tensor]:
+        """The integrated curve, and heads in the shape of answers."""
+        psi = psi + torch.zeros_like(self.law.conductivity(psi, p) + v["offset"] + v["shift"])
+        return _Curve(self.law, v["offset"], psi, p), psi
 
 
 class _Curve:
     """q(s) = integral of K / (K + offset) over the suction beyond air entry of a law, from 0 to s.
 
     In w = log(s / (far - s)) the integrand is smooth at both ends: at saturation as in the logarithm of suction, and at
-    ``far`` where K is -offset, which is a pole. Without such a place far is 1e8 cm. ``edges`` and ``table`` hold w and
-    q at the edges of panels, by parameters, not by heads.
+    ``far`` where K is -offset, which is a pole. Without such a place far is 2e8 cm, and the curve ends at half of it.
+    ``edges`` and ``table`` hold w and q at the edges of panels, by parameters, not by heads.
     """
 
     def __init__(self, law: SoilLaw, offset: Tensor, like: Tensor, p: Values):
@@ -134,7 +138,8 @@ class _Curve:
         one = like.detach().new_zeros((1,) * like.ndim)
         self.far = self._far(one)
         low = math.log(_NEAR) - torch.log(self.far)
-        high = torch.where(self.far < 0.99 * _FAR, torch.full_like(low, _CLOSE), 2.0)
+        self.endless = self.far > 0.99 * _FAR
+        high = torch.where(self.endless, torch.zeros_like(low), _CLOSE)
         steps = torch.linspace(0.0, 1.0, _PANELS + 1, dtype=like.dtype, device=like.device)
         edges = torch.lerp(low, high, steps.reshape(-1, *one.shape))
         if len(law.breaks):
@@ -154,7 +159,9 @@ class _Curve:
         return torch.where(s > _NEAR, inner, s * self.wet)
 
     def unwarped(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Suction at q, and its derivative by q; zero derivative beyond the driest."""
+        """Suction at q, and its derivative by q; the driest suction beyond the end."""
+        dry = q >= self.table[-1]
+        q = torch.where(dry, self.table[-1].detach(), q)
         with torch.no_grad():
             panel = (q >= self.table[1:-1]).sum(0)
             w = self._solve(q, panel)
@@ -162,24 +169,22 @@ class _Curve:
             rate = self._rate(s)
         miss = (q - _pick(self.table, panel) - self._part(_pick(self.edges, panel), w)) / rate
         s = s + (miss - miss.detach())  # the derivative of the inverse function
-        film, dry = q <= self.table[0], q >= self.table[-1]
-        s = torch.where(film, q / self.wet, torch.where(dry, s.detach(), s))
+        film = q <= self.table[0]
+        s = torch.where(film, q / self.wet, torch.where(dry & self.endless, s.detach(), s))
         return s, torch.where(dry, 0.0, 1.0 / torch.where(film, self.wet, self._rate(s)))
 
     def _solve(self, q: Tensor, panel: Tensor) -> Tensor:
-        """w at q within its panel: Newton's iteration, and bisection where that leaves what brackets the root."""
-        start, left = _pick(self.table, panel), _pick(self.edges, panel)
-        low, high = left, _pick(self.edges, panel + 1)
+        """w at q by Newton's iteration, kept within its panel, where the integrand hardly bends."""
+        start, low, high = _pick(self.table, panel), _pick(self.edges, panel), _pick(self.edges, panel + 1)
         w = 0.5 * (low + high)
         for _ in range(_ITERATIONS):
-            miss = start + self._part(left, w) - q
-            low, high = torch.where(miss > 0.0, low, w), torch.where(miss > 0.0, w, high)
+            miss = start + self._part(low, w) - q
             new = w - miss / (self._rate(self._suction(w)) * self._stretch(w))
-            w = torch.where((new >= low) & (new <= high), new, 0.5 * (low + high))
+            w = torch.minimum(torch.maximum(new, low), high)
         return w
 
     def _far(self, like: Tensor) -> Tensor:
-        """Suction up to which K is above -offset, at most 1e8 cm; by repeated section of its logarithm."""
+        """Suction up to which K is above -offset, at most 2e8 cm; by repeated section of its logarithm."""
         with torch.no_grad():
             low = math.log(_NEAR) + 0.0 * (self.law.conductivity(like, self.p) + self.offset)
             width = torch.full_like(low, math.log(_FAR / _NEAR))
