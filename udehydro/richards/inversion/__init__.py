@@ -2,7 +2,8 @@
 
 from udehydro.richards.inversion.fit import Fitted, fit
 from udehydro.richards.inversion.free import Free, knots, pieces
+from udehydro.richards.inversion.gauge import Gauge, Gauges, check_gauge
 from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.inversion.observed import Observed
 
-__all__ = ["Fitted", "Free", "Inversion", "Observed", "fit", "knots", "pieces"]
+__all__ = ["Fitted", "Free", "Gauge", "Gauges", "Inversion", "Observed", "check_gauge", "fit", "knots", "pieces"]

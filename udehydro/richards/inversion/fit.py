@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from udehydro.errors import SolverError
+from udehydro.errors import ConfigError, SolverError
 from udehydro.richards.column.result import ColumnRun
+from udehydro.richards.inversion.free import Free
+from udehydro.richards.inversion.gauge import check_gauge, refuse
 from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.inversion.unknowns import Setting
+from udehydro.richards.laws import Corrected
+from udehydro.richards.laws.free_form import FreeForm
 from udehydro.training.levenberg import Normal, minimise
 
 
@@ -79,6 +85,7 @@ def fit(
     x: Tensor | None = None,
     steps: int = 40,
     tolerance: float = 1e-5,
+    gauge: Literal["warn", "refuse", "ignore"] = "warn",
     progress: bool = False,
 ) -> Fitted:
     """Find the free values that explain the observations best: maximum likelihood, or with priors maximum a posteriori.
@@ -90,13 +97,25 @@ def fit(
     ----------
     x : (members, P) where to start, in place of the starts of the free values.
     steps, tolerance : most iterations, and the relative gain in chi2 at which a member has converged.
+    gauge : what to do where curves without a formula are to be found that the data leave open (see
+        :func:`check_gauge`), before anything is fitted; formulas have no room for that, but may be hardly known.
     progress : whether to show a bar.
 
     Raises
     ------
+    ConfigError
+        Where the data leave curves open, and that is to be refused.
     SolverError
         Where a column cannot be run at the start; names it.
     """
+    if gauge not in ("warn", "refuse", "ignore"):
+        raise ConfigError(f"gauge is 'warn', 'refuse' or 'ignore', got {gauge!r}.")
+    if gauge != "ignore" and _free_form(inversion):
+        found = check_gauge(inversion, x)
+        if found.free and gauge == "refuse":
+            refuse(found)
+        if found.free or found.weak:
+            warnings.warn(f"The data do not determine the curves:\n{found}", stacklevel=2)
     unknowns, task = inversion.unknowns, _Task(inversion, unknowns_start(inversion, x))
     weights = [w.detach().clone() for w in inversion.column.weights()]
     try:
@@ -117,6 +136,15 @@ def fit(
     unknowns.put_weights(found)
     parts = {n: now.parts[:, i] for i, n in enumerate(task.names)}
     return Fitted(inversion, found, now.chi2, parts, task.counts, now.normal, iterations, converged)
+
+
+def _free_form(inversion: Inversion) -> bool:
+    """Whether curves without a formula are searched."""
+    laws = [layer.law for layer in inversion.column.layers]
+    if inversion.weights is not None:
+        return any(isinstance(law, FreeForm | Corrected) for law in laws)
+    pairs = zip(laws, inversion.unknowns.setting.p, strict=True)
+    return any(isinstance(law, FreeForm) and any(isinstance(v, Free) for v in p.values()) for law, p in pairs)
 
 
 def unknowns_start(inversion: Inversion, x: Tensor | None) -> Tensor:

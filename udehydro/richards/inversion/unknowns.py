@@ -113,6 +113,18 @@ class Unknowns:
         z = self.spread(x)
         return _put(self.setting, {id(u.free): self._shaped(u, u.coordinate.back(z[:, u.place])) for u in self.items})
 
+    def keep(self, x: Tensor, which) -> Setting:
+        """The setting at x in which only the values of places (keys) that ``which`` answers for stay free."""
+        z, numbers = self.spread(x), {}
+        for u in self.items:
+            values = u.coordinate.back(z[:, u.place])
+            numbers[id(u.free)] = self._shaped(u, values)
+            if any(which(key) for key in u.keys):
+                start = values.reshape(*self.batch, -1) if u.free.lead else values[0]
+                start = start if u.free.spread is not None else start.squeeze(-1)
+                numbers[id(u.free)] = replace(u.free, start=start)
+        return _put(self.setting, numbers)
+
     def put_weights(self, x: Tensor) -> None:
         """Set the weights of the column's laws to those at x."""
         if self.weights:
@@ -181,7 +193,8 @@ class Unknowns:
         """Values of an unknown (columns, k) in the shape of the place they belong to."""
         values = values.reshape(*self.batch, -1) if u.free.lead else values[0]
         if u.free.spread is None:
-            return values.squeeze(-1)
+            by_cell = u.free.lead and isinstance(u.keys[0], str)
+            return values if by_cell else values.squeeze(-1)
         values = values @ u.free.spread.to(values).T
         if not u.in_time:
             return values

@@ -1,0 +1,278 @@
+"""check_gauge: what of theta(psi) and K(psi) observations leave open, said before anything is fitted.
+
+theta_t = d/dz [D(theta) theta_z + K(theta)] with D = K dpsi/dtheta holds for other curves, too: with every head moved by
+the same shift; with an offset added to K and heads that keep D; and, in heads, with theta and K multiplied by the same
+scale (:class:`~udehydro.richards.laws.Gauged` has these curves). Only what knows heads, fluxes or contents from
+elsewhere decides between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.func import jvp
+
+from udehydro.errors import ConfigError
+from udehydro.richards.column.along import follow
+from udehydro.richards.column.boundary import Atmospheric, Flux, Head, SeepageFace, WaterTable
+from udehydro.richards.column.run import WaterContent, begin, collect, go
+from udehydro.richards.column.sinks import RootUptake
+from udehydro.richards.inversion.free import Free
+from udehydro.richards.inversion.inversion import Inversion
+from udehydro.richards.inversion.observed import STATES, VOLUMES
+from udehydro.richards.laws.gauged import Gauged
+
+UNITS = {"shift": "cm", "offset": "cm/d", "scale": "1"}
+START = {"shift": 0.0, "offset": 0.0, "scale": 1.0}
+WEAK = {"shift": 5.0, "scale": 0.1}
+"""Standard deviations from which a gauge counts as hardly known [cm, 1]; of the offset, see :func:`check_gauge`."""
+REMEDY = {
+    "shift": "one tensiometer, a water table or a pond, where the soil is wet: a dry head says little, since heads at "
+    "the wet end add up from where the soil conducts next to nothing",
+    "offset": "a flux through one end (known weather, or measured outflow), or two tensiometers at unlike contents",
+    "scale": "one increment of water content or storage, or one flux",
+}
+MEANING = {
+    "shift": "all heads moved by the same amount",
+    "offset": "K + c with heads that keep the diffusivity, and fluxes less c",
+    "scale": "theta - theta_r, K and fluxes multiplied by the same number",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Gauge:
+    """A one-parameter family of curves, and whether the data decide within it.
+
+    Attributes
+    ----------
+    name : ``shift`` [cm], ``offset`` [cm/d] or ``scale`` [1].
+    fixed_by : what decides; empty where nothing does, whatever the noise.
+    sd : standard deviation (members,) to which the data of a linearised column know it, unknown states and fluxes being
+        unknown, too; infinite where nothing decides.
+    limit : from which it counts as hardly known.
+    """
+
+    name: str
+    fixed_by: tuple[str, ...]
+    sd: Tensor
+    limit: float
+    _laws: tuple = field(repr=False)
+
+    @property
+    def free(self) -> bool:
+        return not self.fixed_by
+
+    @property
+    def weak(self) -> bool:
+        """Decided in principle, hardly by these data."""
+        return not self.free and bool((self.sd > self.limit).any())
+
+    def direction(self, psi: Tensor, layer: int = 0) -> tuple[Tensor, Tensor]:
+        """Change of theta and of K at heads ``psi`` per unit of the gauge: the null direction, where it is free."""
+        law, p = self._laws[layer]
+        law = Gauged(law)
+        at = torch.tensor(START[self.name], dtype=psi.dtype, device=psi.device)
+
+        def curves(value: Tensor) -> tuple[Tensor, Tensor]:
+            values = {**p, self.name: value}
+            return law.theta(psi, values), law.conductivity(psi, values)
+
+        return jvp(curves, (at,), (torch.ones_like(at),))[1]
+
+    def __str__(self) -> str:
+        head = f"{self.name} ({MEANING[self.name]}): "
+        if self.free:
+            return head + f"FREE. Would decide: {REMEDY[self.name]}."
+        sd = f"known to {float(self.sd.max()):.2g} {UNITS[self.name]} by {'; '.join(self.fixed_by)}"
+        return head + (f"HARDLY KNOWN, {sd}. Would help: {REMEDY[self.name]}." if self.weak else f"{sd}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Gauges:
+    """All three gauges of an inversion."""
+
+    gauges: Mapping[str, Gauge]
+
+    def __getitem__(self, name: str) -> Gauge:
+        return self.gauges[name]
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of those that nothing decides."""
+        return tuple(n for n, g in self.gauges.items() if g.free)
+
+    @property
+    def weak(self) -> tuple[str, ...]:
+        """Names of those that are hardly decided."""
+        return tuple(n for n, g in self.gauges.items() if g.weak)
+
+    def __str__(self) -> str:
+        return "\n".join(str(g) for g in self.gauges.values())
+
+
+def check_gauge(inversion: Inversion, x: Tensor | None = None) -> Gauges:
+    """Which parts of theta(psi) and K(psi) the data of an inversion cannot determine, were the curves free to move.
+
+    What decides follows from the column and the kinds of data alone; how well, from the sensitivity of the data to each
+    gauge at x, unknown initial states, fluxes and other gauges moving along. An offset counts as hardly known where its
+    standard deviation is a tenth of the mean conductivity of the run or more.
+
+    Parameters
+    ----------
+    x : (members, P) where to linearise, by default the start.
+    """
+    anchors = {"shift": _heads(inversion), "offset": _offsets(inversion), "scale": _amounts(inversion)}
+    x = inversion.unknowns.start if x is None else x
+    setting = inversion.at(x)
+    laws = tuple((layer.law, p) for layer, p in zip(setting.column.layers, setting.p, strict=True))
+    decided = [n for n, by in anchors.items() if by]
+    sd, mean = _sensitivity(inversion, x, decided)
+    limits = {**WEAK, "offset": 0.1 * mean}
+    found = {}
+    for name, by in anchors.items():
+        spread = sd[decided.index(name)] if by else torch.full((len(x),), torch.inf)
+        found[name] = Gauge(name, tuple(by), spread, limits[name], laws)
+    return Gauges(found)
+
+
+def _known(value) -> bool:
+    return not isinstance(value, Free)
+
+
+def _ends(inversion: Inversion):
+    return (("top", inversion.column.top), ("bottom", inversion.column.bottom))
+
+
+def _heads(inversion: Inversion) -> list[str]:
+    """What knows a head."""
+    found = [s.name for s in inversion.observed if s.kind in ("psi", "pond")]
+    for where, end in _ends(inversion):
+        if isinstance(end, Head) and _known(end.psi) or isinstance(end, WaterTable) and _known(end.depth):
+            found.append(f"the head at the {where}")
+        if isinstance(end, (SeepageFace, Atmospheric)):
+            found.append(f"the limits of the {type(end).__name__} at the {where}, where they are met")
+    if not isinstance(inversion.psi0, WaterContent) and _known(inversion.psi0):
+        found.append("heads given at the start")
+    if any(isinstance(s, RootUptake) for s in inversion.column.sinks):
+        found.append("the heads at which roots stop")
+    if any(layer.specific_storage for layer in inversion.column.layers):
+        found.append("specific storage, which begins at head zero")
+    return found + _known_soils(inversion)
+
+
+def _offsets(inversion: Inversion) -> list[str]:
+    """What knows a flux, or heads at several contents."""
+    found = [s.name for s in inversion.observed if s.kind in VOLUMES]
+    for where, end in _ends(inversion):
+        if isinstance(end, Flux) and _known(end.q):
+            found.append(f"the flux through the {where}")
+        if isinstance(end, Atmospheric) and _known(end.rain) and _known(end.evaporation):
+            found.append(f"the weather at the {where}")
+    heads = [h for h in _heads(inversion) if "limits" not in h]
+    moving = [s for s in inversion.observed if s.kind == "psi"]
+    if len(heads) > 1 or moving:
+        found.append("heads at several contents")
+    if len(inversion.column.layers) > 1:
+        found.append("one head on both sides of an interface")
+    return found + _known_soils(inversion)
+
+
+def _amounts(inversion: Inversion) -> list[str]:
+    """What knows an amount of water."""
+    found = [s.name for s in inversion.observed if s.kind in ("theta", *STATES, *VOLUMES)]
+    for where, end in _ends(inversion):
+        if isinstance(end, Flux) and _known(end.q) and not _zero(end.q):
+            found.append(f"the flux through the {where}")
+        if isinstance(end, Atmospheric):
+            found.append(f"the weather at the {where}")
+    if isinstance(inversion.psi0, WaterContent) and _known(inversion.psi0.theta):
+        found.append("water contents given at the start")
+    found += [f"the water that {type(s).__name__} moves" for s in inversion.column.sinks]
+    if any(layer.specific_storage for layer in inversion.column.layers):
+        found.append("the water of specific storage")
+    return found + _known_soils(inversion)
+
+
+def _zero(q) -> bool:
+    return not isinstance(q, str) and bool((torch.as_tensor(q) == 0.0).all())
+
+
+def _known_soils(inversion: Inversion) -> list[str]:
+    """Layers of which nothing is free: their curves decide for the others."""
+    if inversion.weights is not None or len(inversion.column.layers) < 2:
+        return []
+    setting = inversion.unknowns.setting
+    return [f"the known soil of layer {i}" for i, p in enumerate(setting.p) if all(_known(v) for v in p.values())]
+
+
+class _WithGauges(Inversion):
+    """An inversion of gauges in place of soils: steps are those of the soils, which have the same values."""
+
+    def run_along(self, x: Tensor, more: Mapping | None = None):
+        now = self.at(x)
+        plain = replace(now.column, layers=[replace(a, law=a.law.law) for a in now.column.layers])
+        soils = [{n: v for n, v in p.items() if n not in START} for p in now.p]
+        begun = begin(plain, self.forcing, soils, now.psi0, 0.0, self.tableau)
+        found = go(begun, self.tableau, self.steps, True, False)
+        run = collect(begun, found.psi, found.mass, found.volume, found)
+        start = begin(now.column, self.forcing, now.p, now.psi0, 0.0, self.tableau)
+        return run, follow(start, self.tableau, run, found, self.unknowns.along(x))
+
+
+def _sensitivity(inversion: Inversion, x: Tensor, names: list[str]) -> tuple[Tensor, float]:
+    """Standard deviation (name, members) of gauges, and the mean conductivity of the run."""
+    u = inversion.unknowns
+    fixed = inversion.at(x)
+    lead = inversion.forcing.batch if u.apart else ()
+    gauges = {n: Free(torch.full(tuple(lead), START[n])) for n in names}
+    layers = [replace(layer, law=Gauged(layer.law)) for layer in inversion.column.layers]
+    nuisance = _nuisance(inversion, x)
+    column = replace(nuisance.column, layers=layers)
+    p = [{**values, **gauges} for values in fixed.p]
+    with torch.no_grad():
+        task = _WithGauges(column, inversion.forcing, p, nuisance.psi0, inversion.observed,
+                           tableau=inversion.tableau, steps=inversion.steps)  # fmt: skip
+        run, _, jacobian = task.residuals(task.unknowns.start)
+        matrix = jacobian @ jacobian.mT + torch.diag_embed(task.unknowns.precision)
+        root = matrix.diagonal(dim1=-2, dim2=-1).sqrt().clamp_min(1e-150)
+        unit = matrix / root[:, :, None] / root[:, None, :] + 1e-14 * torch.eye(matrix.shape[-1]).to(matrix)
+        sd = torch.linalg.inv(unit).diagonal(dim1=-2, dim2=-1).sqrt() / root
+        mean = _mean_conductivity(run, fixed)
+    at = [
+        [i for i, label in enumerate(task.unknowns.names) if label == n or label.startswith(f"{n} of")] for n in names
+    ]
+    return torch.stack([sd[:, i].amax(1) for i in at]), mean
+
+
+def _nuisance(inversion: Inversion, x: Tensor):
+    """Column and initial state with what is free besides soils, starting at x."""
+    u = inversion.unknowns
+    return u.keep(x, lambda key: key[0] != "soil")
+
+
+def _mean_conductivity(run, fixed) -> float:
+    found = []
+    for layer, p, cells in zip(fixed.column.layers, fixed.p, fixed.column.cells_of_layers, strict=True):
+        psi = run.psi[..., cells]
+        values = {n: torch.as_tensor(v, dtype=psi.dtype, device=psi.device) for n, v in p.items()}
+        values = {n: v.unsqueeze(-1) if v.ndim and v.shape[-1:] != psi.shape[-1:] else v for n, v in values.items()}
+        found.append(layer.law.conductivity(psi, values).flatten())
+    return float(torch.cat(found).mean())
+
+
+def refuse(found: Gauges) -> None:
+    """Refuse to fit curves that data leave open.
+
+    Raises
+    ------
+    ConfigError
+        Where a gauge is free.
+    """
+    if found.free:
+        raise ConfigError(
+            "The data leave these families of curves open, whatever their noise:\n"
+            + "\n".join(str(found[n]) for n in found.free)
+        )
