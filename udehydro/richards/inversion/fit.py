@@ -101,6 +101,8 @@ def fit(
         :func:`check_gauge`), before anything is fitted; formulas have no room for that, but may be hardly known.
     progress : whether to show a bar.
 
+    Weights of laws that are unknowns are left as they were found.
+
     Raises
     ------
     ConfigError
@@ -116,23 +118,18 @@ def fit(
             refuse(found)
         if found.free or found.weak:
             warnings.warn(f"The data do not determine the curves:\n{found}", stacklevel=2)
-    unknowns, task = inversion.unknowns, _Task(inversion, unknowns_start(inversion, x))
-    weights = [w.detach().clone() for w in inversion.column.weights()]
-    try:
-        found, now, iterations, converged = minimise(
-            task.evaluate,
-            task.x,
-            unknowns.low,
-            unknowns.high,
-            torch.ones_like(unknowns.low, dtype=torch.bool),
-            steps=steps,
-            tolerance=tolerance,
-            progress="inversion" if progress else None,
-        )
-    except BaseException:
-        for w, before in zip(inversion.column.weights(), weights, strict=True):
-            w.data.copy_(before)
-        raise
+    unknowns, task = inversion.unknowns, _Task(inversion, _start(inversion, x))
+    everything = torch.ones_like(unknowns.low, dtype=torch.bool)
+    found, now, iterations, converged = minimise(
+        task.evaluate,
+        task.x,
+        unknowns.low,
+        unknowns.high,
+        everything,
+        steps=steps,
+        tolerance=tolerance,
+        progress="inversion" if progress else None,
+    )
     unknowns.put_weights(found)
     parts = {n: now.parts[:, i] for i, n in enumerate(task.names)}
     return Fitted(inversion, found, now.chi2, parts, task.counts, now.normal, iterations, converged)
@@ -147,7 +144,7 @@ def _free_form(inversion: Inversion) -> bool:
     return any(isinstance(law, FreeForm) and any(isinstance(v, Free) for v in p.values()) for law, p in pairs)
 
 
-def unknowns_start(inversion: Inversion, x: Tensor | None) -> Tensor:
+def _start(inversion: Inversion, x: Tensor | None) -> Tensor:
     """A start within the bounds."""
     u = inversion.unknowns
     x = u.start if x is None else x.to(u.start).expand_as(u.start)

@@ -1,9 +1,9 @@
 """check_gauge: what of theta(psi) and K(psi) observations leave open, said before anything is fitted.
 
-theta_t = d/dz [D(theta) theta_z + K(theta)] with D = K dpsi/dtheta holds for other curves, too: with every head moved by
-the same shift; with an offset added to K and heads that keep D; and, in heads, with theta and K multiplied by the same
-scale (:class:`~udehydro.richards.laws.Gauged` has these curves). Only what knows heads, fluxes or contents from
-elsewhere decides between them.
+theta_t = d/dz [D(theta) theta_z + K(theta)] with D = K dpsi/dtheta holds for other curves, too: with every head moved
+by the same shift; with an offset added to K and heads that keep D; in heads, with theta and K multiplied by the same
+scale, and with a level added to theta (:class:`~udehydro.richards.laws.Gauged` has these curves). Only what knows
+heads, fluxes or contents from elsewhere decides between them.
 """
 
 from __future__ import annotations
@@ -25,20 +25,24 @@ from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.inversion.observed import STATES, VOLUMES
 from udehydro.richards.laws.gauged import Gauged
 
-UNITS = {"shift": "cm", "offset": "cm/d", "scale": "1"}
-START = {"shift": 0.0, "offset": 0.0, "scale": 1.0}
-WEAK = {"shift": 5.0, "scale": 0.1}
-"""Standard deviations from which a gauge counts as hardly known [cm, 1]; of the offset, see :func:`check_gauge`."""
+UNITS = {"shift": "cm", "offset": "cm/d", "scale": "1", "level": "1"}
+START = {"shift": 0.0, "offset": 0.0, "scale": 1.0, "level": 0.0}
+WIDEST = {"shift": 1e4, "offset": 1e2, "scale": 3.0, "level": 1.0}
+"""Standard deviations before any data: what is free moves no further (of the offset, by the mean conductivity)."""
+WEAK = {"shift": 5.0, "offset": 0.1, "scale": 0.1, "level": 0.02}
+"""Standard deviations from which a gauge counts as hardly known; of the offset as a share of the mean conductivity."""
 REMEDY = {
     "shift": "one tensiometer, a water table or a pond, where the soil is wet: a dry head says little, since heads at "
     "the wet end add up from where the soil conducts next to nothing",
     "offset": "a flux through one end (known weather, or measured outflow), or two tensiometers at unlike contents",
     "scale": "one increment of water content or storage, or one flux",
+    "level": "one water content, where the head is known",
 }
 MEANING = {
     "shift": "all heads moved by the same amount",
     "offset": "K + c with heads that keep the diffusivity, and fluxes less c",
     "scale": "theta - theta_r, K and fluxes multiplied by the same number",
+    "level": "the same water added everywhere",
 }
 
 
@@ -48,7 +52,7 @@ class Gauge:
 
     Attributes
     ----------
-    name : ``shift`` [cm], ``offset`` [cm/d] or ``scale`` [1].
+    name : ``shift`` [cm], ``offset`` [cm/d], ``scale`` or ``level`` [1].
     fixed_by : what decides; empty where nothing does, whatever the noise.
     sd : standard deviation (members,) to which the data of a linearised column know it, unknown states and fluxes being
         unknown, too; infinite where nothing decides.
@@ -92,7 +96,7 @@ class Gauge:
 
 @dataclass(frozen=True, eq=False)
 class Gauges:
-    """All three gauges of an inversion."""
+    """All gauges of an inversion."""
 
     gauges: Mapping[str, Gauge]
 
@@ -117,24 +121,27 @@ def check_gauge(inversion: Inversion, x: Tensor | None = None) -> Gauges:
     """Which parts of theta(psi) and K(psi) the data of an inversion cannot determine, were the curves free to move.
 
     What decides follows from the column and the kinds of data alone; how well, from the sensitivity of the data to each
-    gauge at x, unknown initial states, fluxes and other gauges moving along. An offset counts as hardly known where its
-    standard deviation is a tenth of the mean conductivity of the run or more.
+    gauge at x, unknown initial states, fluxes and other gauges moving along.
 
     Parameters
     ----------
     x : (members, P) where to linearise, by default the start.
     """
-    anchors = {"shift": _heads(inversion), "offset": _offsets(inversion), "scale": _amounts(inversion)}
+    anchors = {
+        "shift": _heads(inversion),
+        "offset": _offsets(inversion),
+        "scale": _amounts(inversion),
+        "level": _contents(inversion),
+    }
     x = inversion.unknowns.start if x is None else x
     setting = inversion.at(x)
     laws = tuple((layer.law, p) for layer, p in zip(setting.column.layers, setting.p, strict=True))
-    decided = [n for n, by in anchors.items() if by]
-    sd, mean = _sensitivity(inversion, x, decided)
-    limits = {**WEAK, "offset": 0.1 * mean}
+    sd, mean = _sensitivity(inversion, x)
     found = {}
     for name, by in anchors.items():
-        spread = sd[decided.index(name)] if by else torch.full((len(x),), torch.inf)
-        found[name] = Gauge(name, tuple(by), spread, limits[name], laws)
+        limit = WEAK[name] * (mean if name == "offset" else 1.0)
+        spread = sd[name] if by else torch.full_like(sd[name], torch.inf)
+        found[name] = Gauge(name, tuple(by), spread, limit, laws)
     return Gauges(found)
 
 
@@ -164,20 +171,25 @@ def _heads(inversion: Inversion) -> list[str]:
 
 
 def _offsets(inversion: Inversion) -> list[str]:
-    """What knows a flux, or heads at several contents."""
+    """What knows a flux, or heads at several contents. Without gravity fluxes do not feel an offset."""
+    found = [] if inversion.column.horizontal else _fluxes(inversion)
+    heads = [h for h in _heads(inversion) if "limits" not in h]
+    several = isinstance(inversion.psi0, Tensor) and bool((inversion.psi0 != inversion.psi0.flatten()[0]).any())
+    if len(heads) > 1 or several or any(s.kind == "psi" for s in inversion.observed):
+        found.append("heads at several contents")
+    if len(inversion.column.layers) > 1:
+        found.append("one head on both sides of an interface")
+    return found + _known_soils(inversion)
+
+
+def _fluxes(inversion: Inversion) -> list[str]:
     found = [s.name for s in inversion.observed if s.kind in VOLUMES]
     for where, end in _ends(inversion):
         if isinstance(end, Flux) and _known(end.q):
             found.append(f"the flux through the {where}")
         if isinstance(end, Atmospheric) and _known(end.rain) and _known(end.evaporation):
             found.append(f"the weather at the {where}")
-    heads = [h for h in _heads(inversion) if "limits" not in h]
-    moving = [s for s in inversion.observed if s.kind == "psi"]
-    if len(heads) > 1 or moving:
-        found.append("heads at several contents")
-    if len(inversion.column.layers) > 1:
-        found.append("one head on both sides of an interface")
-    return found + _known_soils(inversion)
+    return found
 
 
 def _amounts(inversion: Inversion) -> list[str]:
@@ -186,7 +198,7 @@ def _amounts(inversion: Inversion) -> list[str]:
     for where, end in _ends(inversion):
         if isinstance(end, Flux) and _known(end.q) and not _zero(end.q):
             found.append(f"the flux through the {where}")
-        if isinstance(end, Atmospheric):
+        if isinstance(end, Atmospheric) and _known(end.rain) and _known(end.evaporation):
             found.append(f"the weather at the {where}")
     if isinstance(inversion.psi0, WaterContent) and _known(inversion.psi0.theta):
         found.append("water contents given at the start")
@@ -194,6 +206,14 @@ def _amounts(inversion: Inversion) -> list[str]:
     if any(layer.specific_storage for layer in inversion.column.layers):
         found.append("the water of specific storage")
     return found + _known_soils(inversion)
+
+
+def _contents(inversion: Inversion) -> list[str]:
+    """What knows a water content itself, not its changes."""
+    found = [s.name for s in inversion.observed if s.kind in ("theta", "storage")]
+    if isinstance(inversion.psi0, WaterContent) and _known(inversion.psi0.theta):
+        found.append("water contents given at the start")
+    return found
 
 
 def _zero(q) -> bool:
@@ -222,35 +242,33 @@ class _WithGauges(Inversion):
         return run, follow(start, self.tableau, run, found, self.unknowns.along(x))
 
 
-def _sensitivity(inversion: Inversion, x: Tensor, names: list[str]) -> tuple[Tensor, float]:
-    """Standard deviation (name, members) of gauges, and the mean conductivity of the run."""
-    u = inversion.unknowns
-    fixed = inversion.at(x)
-    lead = inversion.forcing.batch if u.apart else ()
-    gauges = {n: Free(torch.full(tuple(lead), START[n])) for n in names}
-    layers = [replace(layer, law=Gauged(layer.law)) for layer in inversion.column.layers]
-    nuisance = _nuisance(inversion, x)
-    column = replace(nuisance.column, layers=layers)
-    p = [{**values, **gauges} for values in fixed.p]
-    with torch.no_grad():
-        task = _WithGauges(column, inversion.forcing, p, nuisance.psi0, inversion.observed,
-                           tableau=inversion.tableau, steps=inversion.steps)  # fmt: skip
-        run, _, jacobian = task.residuals(task.unknowns.start)
-        matrix = jacobian @ jacobian.mT + torch.diag_embed(task.unknowns.precision)
-        root = matrix.diagonal(dim1=-2, dim2=-1).sqrt().clamp_min(1e-150)
-        unit = matrix / root[:, :, None] / root[:, None, :] + 1e-14 * torch.eye(matrix.shape[-1]).to(matrix)
-        sd = torch.linalg.inv(unit).diagonal(dim1=-2, dim2=-1).sqrt() / root
-        mean = _mean_conductivity(run, fixed)
-    at = [
-        [i for i, label in enumerate(task.unknowns.names) if label == n or label.startswith(f"{n} of")] for n in names
-    ]
-    return torch.stack([sd[:, i].amax(1) for i in at]), mean
-
-
-def _nuisance(inversion: Inversion, x: Tensor):
-    """Column and initial state with what is free besides soils, starting at x."""
-    u = inversion.unknowns
-    return u.keep(x, lambda key: key[0] != "soil")
+def _sensitivity(inversion: Inversion, x: Tensor) -> tuple[dict[str, Tensor], float]:
+    """Standard deviations (members,) of all gauges, and the mean conductivity of the run."""
+    u, fixed = inversion.unknowns, inversion.at(x)
+    nuisance = u.keep(x, lambda key: key[0] != "soil")
+    with torch.no_grad(), u.weights_at(x):
+        mean = _mean_conductivity(inversion.run(x), fixed)
+        widest = {**WIDEST, "offset": mean}
+        lead = tuple(inversion.forcing.batch) if u.apart else ()
+        gauges = {n: Free(torch.full(lead, v), prior=widest[n]) for n, v in START.items()}
+        layers = [replace(layer, law=Gauged(layer.law)) for layer in inversion.column.layers]
+        p = [{**values, **gauges} for values in fixed.p]
+        task = _WithGauges(
+            replace(nuisance.column, layers=layers),
+            inversion.forcing,
+            p,
+            nuisance.psi0,
+            inversion.observed,
+            tableau=inversion.tableau,
+            steps=inversion.steps,
+        )
+        jacobian = task.residuals(task.unknowns.start)[2]
+    matrix = jacobian @ jacobian.mT + torch.diag_embed(task.unknowns.precision)
+    root = matrix.diagonal(dim1=-2, dim2=-1).sqrt().clamp_min(1e-150)
+    unit = matrix / root[:, :, None] / root[:, None, :] + 1e-14 * torch.eye(matrix.shape[-1]).to(matrix)
+    sd = torch.linalg.inv(unit).diagonal(dim1=-2, dim2=-1).sqrt() / root
+    labels = task.unknowns.names
+    return {n: sd[:, labels.index(n)] for n in START}, mean
 
 
 def _mean_conductivity(run, fixed) -> float:

@@ -66,21 +66,20 @@ class Inversion:
         object.__setattr__(self, "unknowns", Unknowns(where, self.forcing, self.weights))
 
     def at(self, x: Tensor) -> Setting:
-        """Column, ``p`` and ``psi0`` with numbers in place of what is free; weights of laws are set to those at x."""
-        self.unknowns.put_weights(x)
+        """Column, ``p`` and ``psi0`` with numbers in place of what is free; weights of laws stay as they are."""
         return self.unknowns.put(x)
 
     def run(self, x: Tensor, progress: bool = False) -> ColumnRun:
         """The column at x (members, P)."""
-        now = self.at(x)
-        return flow(
-            now.column, self.forcing, now.p, now.psi0, tableau=self.tableau, steps=self.steps, progress=progress
-        )
+        now, how = self.at(x), {"tableau": self.tableau, "steps": self.steps, "progress": progress}
+        with self.unknowns.weights_at(x):
+            return flow(now.column, self.forcing, now.p, now.psi0, **how)
 
-    def run_along(self, x: Tensor, more: Mapping | None = None) -> tuple[ColumnRun, States]:
-        """The column at x, and its derivatives along all D directions of a column's search (or others, ``more``)."""
-        now, along = self.at(x), self.unknowns.along(x) if more is None else more
-        return flow_along(now.column, self.forcing, now.p, now.psi0, along, tableau=self.tableau, steps=self.steps)
+    def run_along(self, x: Tensor) -> tuple[ColumnRun, States]:
+        """The column at x, and its derivatives along all D directions of a column's search."""
+        now, how = self.at(x), {"tableau": self.tableau, "steps": self.steps}
+        with self.unknowns.weights_at(x):
+            return flow_along(now.column, self.forcing, now.p, now.psi0, self.unknowns.along(x), **how)
 
     def residuals(self, x: Tensor) -> tuple[ColumnRun, list[Tensor], Tensor]:
         """The run at x; residuals (members, n) of every series in units of sigma, simulated minus observed; and their

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -132,6 +133,17 @@ class Unknowns:
             for w in self.setting.column.weights():
                 w.data.copy_(z[start : start + w.numel()].reshape(w.shape))
                 start += w.numel()
+
+    @contextmanager
+    def weights_at(self, x: Tensor):
+        """Within it, the weights of the column's laws are those at x."""
+        before = [w.detach().clone() for w in self.setting.column.weights()] if self.weights else []
+        try:
+            self.put_weights(x)
+            yield
+        finally:
+            for w, old in zip(self.setting.column.weights(), before, strict=False):
+                w.data.copy_(old)
 
     def along(self, x: Tensor) -> dict:
         """Changes of values along D directions, as :func:`~udehydro.richards.column.flow_along` takes them."""

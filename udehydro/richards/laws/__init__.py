@@ -7,6 +7,7 @@ from udehydro.richards.laws.classes import CLASSES, soil_class
 from udehydro.richards.laws.corrected import Corrected
 from udehydro.richards.laws.free_form import FreeForm
 from udehydro.richards.laws.gardner import Gardner
+from udehydro.richards.laws.gauged import Gauged
 from udehydro.richards.laws.haverkamp import Haverkamp, HaverkampLog
 from udehydro.richards.laws.monotone_net import MonotoneNet
 from udehydro.richards.laws.monotone_spline import MonotoneSpline
@@ -20,6 +21,7 @@ __all__ = [
     "Corrected",
     "FreeForm",
     "Gardner",
+    "Gauged",
     "Haverkamp",
     "HaverkampLog",
     "MonotoneNet",
