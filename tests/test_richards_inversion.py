@@ -20,7 +20,7 @@ from udehydro.richards.column import (
     WaterContent,
     flow,
 )
-from udehydro.richards.inversion import Free, Inversion, Observed, fit, knots, pieces
+from udehydro.richards.inversion import Free, Inversion, Observed, fit, knots, pieces, visited
 from udehydro.richards.laws import Gardner, MonotoneSpline, VanGenuchten
 
 LOAM = {"theta_r": 0.065, "theta_s": 0.41, "Ks": 10.0, "alpha": 0.05, "n": 2.2}
@@ -313,6 +313,41 @@ class TestFit:
         assert information.names == ("alpha", "n")
         scale = torch.where(inversion.unknowns.logarithmic, fitted.values[0], 1.0)
         assert torch.allclose(information.sd() / scale, fitted.sd[0], rtol=1e-6)
+
+    def test_bands(self):
+        """Curves with the spread that parameters drawn from their covariance give them."""
+        observed = observe(truth((2,)), SENSORS)
+        p = LOAM | {"Ks": Free(10.0), "n": Free([2.2, 2.0])}
+        task = Inversion(column(Flux(RAIN[:, None])), clock((2,)), p, -150.0, observed, steps=Fixed(2))
+        fitted = fit(task, steps=3)
+        assert fitted.names == ("Ks", "n of column 0", "n of column 1")
+        psi = -torch.tensor([1.0, 10.0, 100.0])
+        found = fitted.curves(psi)
+        assert found.theta.shape == found.log_k_sd.shape == (2, 3)
+        draws = torch.distributions.MultivariateNormal(fitted.x[0], 1e-6 * fitted.covariance[0]).sample((4000,))
+        law, values = VanGenuchten(), [task.unknowns.physical(x[None])[0] for x in draws]
+        for c in (0, 1):
+            soils = [LOAM | {"Ks": float(v[0]), "n": float(v[1 + c])} for v in values]
+            theta = torch.stack([law.theta(psi, s) for s in soils]).std(0)
+            log_k = torch.stack([law.log_conductivity(psi, s) for s in soils]).std(0)
+            assert torch.allclose(found.theta_sd[c], 1e3 * theta, rtol=0.06)
+            assert torch.allclose(found.log_k_sd[c], 1e3 * log_k, rtol=0.06)
+
+    def test_bands_of_weights(self):
+        law = MonotoneSpline(knots=(0.0, 1.0, 2.0, 3.0, 5.0, 8.0))
+        p = {"theta_r": 0.065, "theta_s": 0.41, "Ks": 10.0}
+        task = Inversion(column(law=law), clock(), p, -150.0, observe(truth(), SENSORS), weights=0.5, steps=Fixed(2))
+        found = fit(task, steps=2).curves(-torch.tensor([10.0, 100.0, 1e6]))
+        assert bool((found.log_k_sd > 0).all()) and float(found.log_k_sd[2]) > float(found.log_k_sd[0])
+
+    def test_visited(self):
+        run = truth((2,))
+        dry, wet = visited(run, share=0.8)
+        values = run.psi.transpose(0, 1).flatten(1).numpy()
+        assert np.allclose(dry, np.quantile(values, 0.1, axis=1)) and np.allclose(wet, np.quantile(values, 0.9, axis=1))
+        assert torch.equal(visited(run, share=1.0)[0], run.psi.amin((0, -1)))
+        with pytest.raises(ConfigError, match="share"):
+            visited(run, share=1.5)
 
     def test_a_member_that_cannot_be_run_goes_back(self, monkeypatch):
         """The others go on; where the start itself fails, the error names the column."""

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from udehydro.errors import ConfigError, SolverError
 from udehydro.richards.column.result import ColumnRun
+from udehydro.richards.inversion.curves import Bands
 from udehydro.richards.inversion.free import Free
 from udehydro.richards.inversion.gauge import check_gauge, refuse
 from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.inversion.unknowns import Setting
+from udehydro.richards.inversion.visited import bands
 from udehydro.richards.laws import Corrected
 from udehydro.richards.laws.free_form import FreeForm
 from udehydro.training.levenberg import Normal, minimise
@@ -62,6 +64,10 @@ class Fitted:
     def run(self, progress: bool = False) -> ColumnRun:
         """The column as found."""
         return self.inversion.run(self.x, progress)
+
+    def curves(self, psi: Tensor, layer: int = 0) -> Bands:
+        """Curves of a layer at heads ``psi`` (N,) with their standard deviations (*batch, N)."""
+        return bands(self, psi, layer)
 
     @property
     def covariance(self) -> Tensor:
