@@ -9,6 +9,7 @@ from udehydro.plot.information import identifiability, sensitivities, spectrum
 from udehydro.plot.laws import learned_flux
 from udehydro.plot.screening import delsa_curves, dominant, morris_plane, sobol_bars
 from udehydro.plot.series import flow_duration, hydrograph, storages
+from udehydro.plot.soil import soil_column, soil_curves
 from udehydro.plot.style import png
 from udehydro.plot.training import training_curve
 from udehydro.plot.water import water_balance
@@ -34,6 +35,8 @@ __all__ = [
     "sensitivities",
     "skill_by_lead",
     "sobol_bars",
+    "soil_column",
+    "soil_curves",
     "spectrum",
     "storages",
     "tornado",
