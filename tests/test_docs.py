@@ -22,6 +22,8 @@ EXECUTED = (
     "docs/global_sensitivity.md",
     "docs/assimilation.md",
     "docs/unsaturated.md",
+    "docs/inversion.md",
+    "docs/recharge.md",
 )
 PACKAGES = (
     "",
@@ -40,6 +42,7 @@ PACKAGES = (
     ".richards.laws",
     ".richards.exact",
     ".richards.column",
+    ".richards.inversion",
 )
 
 GROUPS = (("data",), ("sensitivity",))
