@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -50,6 +51,9 @@ def soil_column(run: ColumnRun, of: str = "theta", *, element: int = 0) -> Figur
         below.axhline(cells[layer.start], color="0.3", linewidth=0.8, linestyle=":")
     tidy(below, xlabel="date", ylabel="depth [cm]").invert_yaxis()
     below.grid(False)
+    locator = AutoDateLocator()
+    below.xaxis.set_major_locator(locator)
+    below.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     fig.colorbar(image, ax=below, label=label)
     return fig
 
