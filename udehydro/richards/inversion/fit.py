@@ -16,7 +16,7 @@ from udehydro.richards.inversion.curves import Bands
 from udehydro.richards.inversion.free import Free
 from udehydro.richards.inversion.gauge import check_gauge, refuse
 from udehydro.richards.inversion.inversion import Inversion
-from udehydro.richards.inversion.unknowns import Setting
+from udehydro.richards.inversion.setting import Setting
 from udehydro.richards.inversion.visited import bands
 from udehydro.richards.laws import Corrected
 from udehydro.richards.laws.free_form import FreeForm

@@ -16,7 +16,8 @@ from udehydro.richards.column.run import WaterContent, flow
 from udehydro.richards.column.steps import Adaptive, Fixed
 from udehydro.richards.inversion.free import Free
 from udehydro.richards.inversion.observed import Observed
-from udehydro.richards.inversion.unknowns import Setting, Unknowns, setting
+from udehydro.richards.inversion.setting import Setting, setting
+from udehydro.richards.inversion.unknowns import Unknowns
 from udehydro.sensitivity.information import Information
 from udehydro.solvers.tableau import SDIRK2, Tableau
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
@@ -12,19 +11,8 @@ from torch import Tensor
 
 from udehydro.errors import ConfigError
 from udehydro.forcing import Forcing
-from udehydro.richards.column.column import Column
-from udehydro.richards.column.problem import by_layer, parts
-from udehydro.richards.column.run import WaterContent
 from udehydro.richards.inversion.free import Coordinate, Free
-
-
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """A column with its soil and initial state, as :func:`~udehydro.richards.column.flow` takes them."""
-
-    column: Column
-    p: tuple[Mapping, ...]
-    psi0: object
+from udehydro.richards.inversion.setting import Setting, places, put
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +100,7 @@ class Unknowns:
     def put(self, x: Tensor) -> Setting:
         """The setting with numbers at x."""
         z = self.spread(x)
-        return _put(self.setting, {id(u.free): self._shaped(u, u.coordinate.back(z[:, u.place])) for u in self.items})
+        return put(self.setting, {id(u.free): self._shaped(u, u.coordinate.back(z[:, u.place])) for u in self.items})
 
     def keep(self, x: Tensor, which) -> Setting:
         """The setting at x in which only the values of places (keys) that ``which`` answers for stay free."""
@@ -124,7 +112,7 @@ class Unknowns:
                 start = values.reshape(*self.batch, -1) if u.free.lead else values[0]
                 start = start if u.free.spread is not None else start.squeeze(-1)
                 numbers[id(u.free)] = replace(u.free, start=start)
-        return _put(self.setting, numbers)
+        return put(self.setting, numbers)
 
     def put_weights(self, x: Tensor) -> None:
         """Set the weights of the column's laws to those at x."""
@@ -217,25 +205,9 @@ def _numbered(label: str, count: int) -> list[str]:
     return [label] if count == 1 else [f"{label}[{i}]" for i in range(count)]
 
 
-def _places(setting: Setting):
-    """Every value of a setting: key, label, value, range of the law, and whether it varies in time."""
-    several = len(setting.column.layers) > 1
-    for i, (layer, values) in enumerate(zip(setting.column.layers, setting.p, strict=True)):
-        for name in values:
-            label = f"layer {i} {name}" if several else name
-            yield ("soil", i, name), label, values[name], layer.law.ranges.get(name), False
-    for kind, i, part in parts(setting.column):
-        for name in (*part.units, *getattr(part, "cells", ())):
-            label = f"{kind} {i} {name}" if kind == "sink" else f"{kind} {name}"
-            yield (kind, i, name), label, getattr(part, name), None, name in part.units
-    inside = isinstance(setting.psi0, WaterContent)
-    name = "theta0" if inside else "psi0"
-    yield name, name, setting.psi0.theta if inside else setting.psi0, None, False
-
-
 def _find(setting: Setting) -> list[Unknown]:
     found: dict[int, dict] = {}
-    for key, label, value, range_, in_time in _places(setting):
+    for key, label, value, range_, in_time in places(setting):
         if isinstance(value, Free):
             at = found.setdefault(
                 id(value), {"free": value, "label": label, "keys": [], "range": range_, "in_time": in_time}
@@ -249,23 +221,3 @@ def _find(setting: Setting) -> list[Unknown]:
         items.append(Unknown(at["free"], tuple(at["keys"]), at["label"], coordinate, first, at["in_time"]))
         first += at["free"].size
     return items
-
-
-def _put(setting: Setting, numbers: Mapping[int, Tensor]) -> Setting:
-    def number(value):
-        return numbers[id(value)] if isinstance(value, Free) else value
-
-    def part(of):
-        free = {n: number(getattr(of, n)) for n in (*of.units, *getattr(of, "cells", ()))}
-        return replace(of, **free)
-
-    column = setting.column
-    column = replace(column, top=part(column.top), bottom=part(column.bottom), sinks=[part(s) for s in column.sinks])
-    inside = isinstance(setting.psi0, WaterContent)
-    psi0 = WaterContent(number(setting.psi0.theta)) if inside else number(setting.psi0)
-    return Setting(column, tuple({n: number(v) for n, v in p.items()} for p in setting.p), psi0)
-
-
-def setting(column: Column, p: Mapping | Sequence[Mapping] | None, psi0) -> Setting:
-    """A setting with one mapping of soil parameters a layer."""
-    return Setting(column, tuple(dict(values) for values in by_layer(column, p)), psi0)
