@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from udehydro.richards.column import compiled
 from udehydro.richards.column.boundary import Closure, Node
 from udehydro.richards.column.column import Column
-from udehydro.richards.column.compiled import local
 from udehydro.richards.column.geometry import Geometry
 
 TOP, BOTTOM, RUNOFF, DEFICIT = range(4)
@@ -70,10 +70,15 @@ class System:
         top, bottom = {}, {"bottom": geometry.depth}
         for (kind, i, name), value in zip(keys, values, strict=True):
             if kind in ("top", "bottom"):
-                (top if kind == "top" else bottom)[name] = value[:, 0]
+                (top if kind == "top" else bottom)[name] = value[..., 0]
             else:
                 (soil if kind == "soil" else sinks)[i][name] = value
         return cls(column, geometry, soil, top, bottom, sinks)
+
+    @property
+    def channels(self) -> int:
+        """How much is counted."""
+        return 4 + len(self.sinks)
 
     def project(self, psi: Tensor) -> Tensor:
         """Heads with those of both ends where the boundaries may have them."""
@@ -90,8 +95,11 @@ class System:
 
     def linear(self, psi: Tensor, known: Tensor, tau: Tensor) -> Linear:
         """A stage and its Jacobian, without a graph."""
+        if compiled.usable(self.column, psi):
+            return Linear(*compiled.linear(self, psi, known, tau))
         g, points = self.geometry, self._points()
-        found = [local(a.law, psi[:, n], p) for a, n, p in zip(self.column.layers, g.nodes, points, strict=True)]
+        parts = zip(self.column.layers, g.nodes, points, strict=True)
+        found = [compiled.local(layer.law, psi[:, n], p) for layer, n, p in parts]
         theta, c, conductivity, k_slope = zip(*found, strict=True)
         cells = g.cells(psi)
         wet = cells > 0.0
