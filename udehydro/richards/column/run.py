@@ -15,7 +15,8 @@ from udehydro.forcing import Forcing
 from udehydro.richards.column.adjoint import attach
 from udehydro.richards.column.boundary import Atmospheric
 from udehydro.richards.column.column import Column
-from udehydro.richards.column.march import March, march
+from udehydro.richards.column.compiled_march import march
+from udehydro.richards.column.march import March
 from udehydro.richards.column.problem import Problem, bind
 from udehydro.richards.column.result import ColumnRun
 from udehydro.richards.column.steps import Adaptive, Fixed, check
