@@ -45,9 +45,9 @@ ponds, none fails to deliver the evaporation, and all begin at a line from -200 
 **Free form** is `MonotoneSpline(free="parameters")` with {len(KNOTS)} knots, {2 * (len(KNOTS) - 1) + 3} free values.
 Searches start from {GUESS}, whichever the soil, with weak priors around it (standard deviations: theta_r and theta_s
 {PRIORS["theta_r"]}, logarithm of Ks {PRIORS["Ks"]:g}, of every rise {PRIORS["G"]:g}). Ten seeds of the errors are
-ten columns of one `Inversion`. Errors of curves are taken at 100 heads, even in the logarithm, over the range that holds
-the middle 90 % of all heads in the true column (all cells, all readings): relative L2 of theta and of K, and root mean
-square of log10 K.
+ten columns of one `Inversion`. Errors of curves are taken at 100 heads, even in the logarithm, over the range that
+holds the middle 90 % of all heads in the true column (all cells, all readings): relative L2 of theta and of K, root
+mean square of log10 K.
 
 The **bound** of Cramer and Rao is what the exact sensitivities of the column at the law nearest to the truth say of the
 root mean square error of any unbiased search: J'J inverted, and propagated to the curves at the same heads (priors are

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 
 import torch
 from _report import write
 from _twin_bounds import curves, truly
-from _twin_case import SOILS, truth
-from _twin_report import SCRIPT, TITLE, body, picture
-from _twin_search import KINDS, SEEDS, SHOWN, learn, limits
+from _twin_case import SOILS, Truth, truth
+from _twin_report import BEST, SCRIPT, TITLE, body, picture
+from _twin_search import KINDS, SEEDS, SHOWN, choose, chosen, learn, limits
 from bucket_and_hybrids import cache
 
 from udehydro.files import write_json_atomic
@@ -29,23 +30,27 @@ def main() -> None:
     kept, found = cache().with_name(f"{SCRIPT}.json"), {}
     if kept.exists() and not options.fresh:
         found = json.loads(kept.read_text())
+    keep = lambda: write_json_atomic(kept, found)  # noqa: E731
     if not options.report:
-        for soil in SOILS:
-            run(soil, found.setdefault(soil, {}), lambda: write_json_atomic(kept, found))
+        truths = [truth(soil) for soil in SOILS]
+        if "choice" not in found:
+            found["choice"] = choose(truths, KINDS[BEST])
+            keep()
+        for true in truths:
+            run(true, found.setdefault(true.soil, {}), chosen(found["choice"]), keep)
     picture(found)
     write(SCRIPT, TITLE, body(found))
 
 
-def run(soil: str, found: dict, keep) -> None:
+def run(true: Truth, found: dict, width: float, keep: Callable) -> None:
     """What is missing of a soil."""
-    true = truth(soil)
     found |= {"range": true.range, "true": curves(truly(true.law, true.p, SHOWN)).tolist()}
-    parts = {f"{kind}, bounds": lambda k=kind: limits(true, KINDS[k]) for kind in KINDS}
-    parts |= {kind: lambda k=kind: learn(true, KINDS[k], SEEDS) for kind in KINDS}
-    parts["alone"] = lambda: learn(true, KINDS["free form"], SEEDS[:1])
+    parts = {f"{name}, bounds": lambda k=kind: limits(true, k, width=width) for name, kind in KINDS.items()}
+    parts |= {name: lambda k=kind: learn(true, k, SEEDS, width=width) for name, kind in KINDS.items()}
+    parts["alone"] = lambda: learn(true, KINDS[BEST], SEEDS[:1], width=width)
     for name, part in parts.items():
         if name not in found:
-            print(soil, name, flush=True)
+            print(true.soil, name, flush=True)
             found[name] = part()
             keep()
 
