@@ -31,7 +31,6 @@ from udehydro.richards.column import (
     geometric,
     harmonic,
     kernels,
-    run,
     upwind,
 )
 from udehydro.richards.column.problem import bind
@@ -161,7 +160,6 @@ def both(monkeypatch, call):
     """What a function returns or raises with compiled loops, and in torch."""
     loops, used, found = kernels.march, [], []
     monkeypatch.setattr(kernels, "march", lambda *args: used.append(True) or loops(*args))
-    monkeypatch.setattr(run, "march", compiled_march.march)
     for _ in range(2):
         try:
             found.append(call())
@@ -208,8 +206,7 @@ class TestRuns:
 
     def test_many_calls_and_threads(self, monkeypatch):
         """Columns that finish in different calls of the loops, in parts of different threads."""
-        monkeypatch.setattr(run, "march", compiled_march.march)
-        given = storms()
+            given = storms()
 
         def found():
             ks = torch.tensor([1.0, 10.0, 80.0], requires_grad=True)

@@ -106,11 +106,16 @@ def _compiled(function):
     return njit(cache=not function.__name__.startswith("_"), error_model="numpy", nogil=True)(function)
 
 
+def _inlined(function):
+    """What is called in one place is compiled there, which saves a quarter of the time that takes."""
+    return function if njit is None else njit(inline="always")(function)
+
+
 # Curves of a soil: effective saturation with the slope of its logarithm by the head, and the same of K / Ks, from
 # parameters p = (theta_r, theta_s, Ks, ...), whose other ones `compiled.LAWS` puts there.
 
 
-@_compiled
+@_inlined
 def _van_genuchten(psi, p):
     """With x = log((alpha s)^n): log S = -m log(1 + e^x), pores 1 - e^-y at y = m log(1 + e^-x), K / Ks = S^l pores^2;
     log S and pores^2 at the air entry are p[7] and p[8].
@@ -127,7 +132,7 @@ def _van_genuchten(psi, p):
     return exp(saturation), by_x * above, exp(l * saturation) * drop * drop / p[8], steep
 
 
-@_compiled
+@_inlined
 def _gardner(psi, p):
     if psi >= 0.0:
         return 1.0, 0.0, 1.0, 0.0
@@ -135,7 +140,7 @@ def _gardner(psi, p):
     return full, p[3], full, p[3]
 
 
-@_compiled
+@_inlined
 def _haverkamp(psi, p, of_logarithm):
     """From log alpha, beta, log A, gamma; saturation falls with the suction, or with its logarithm."""
     full, slope, relative, steep = 1.0, 0.0, 1.0, 0.0
@@ -158,7 +163,7 @@ def _falling(x, by_psi):
     return (low, -high * by_psi) if x > 0.0 else (high, -low * by_psi)
 
 
-@_compiled
+@_inlined
 def _brooks_corey(psi, p):
     entry, power = p[3], p[4]
     if psi >= -entry:
@@ -167,7 +172,7 @@ def _brooks_corey(psi, p):
     return exp(-power * x), -power / psi, exp(-steep * x), -steep / psi
 
 
-@_compiled
+@_inlined
 def _free_form(psi, p, spline):
     """From the offset, the number of knots or units, and the numbers of both curves."""
     if psi >= 0.0:
@@ -247,7 +252,7 @@ def curves(law, psi, soil, found):
 # The equations of a stage of one column; w (row, node) is the room for it.
 
 
-@_compiled
+@_inlined
 def _weigh(weighting, upper, lower, drive):
     """As in :mod:`.weighting`."""
     if weighting == ARITHMETIC:
@@ -271,7 +276,7 @@ def _pick(t, k, b):
     return Tables(t.sizes, t.gravity, t.layers, soil, t.kinds, v, amount, share)
 
 
-@_compiled
+@_inlined
 def _flow(t, psi, water, rate, lower, diagonal, upper, capacity):
     """Water of cells, and what flows into nodes; lower and upper get slopes of fluxes, the diagonal their sum."""
     thickness, storage, distance = t.sizes[0], t.sizes[1], t.sizes[2]
@@ -299,7 +304,7 @@ def _flow(t, psi, water, rate, lower, diagonal, upper, capacity):
             k_above, steep_above = k, steep
 
 
-@_compiled
+@_inlined
 def _take(kind, amount, share, layers, psi, rate, diagonal):
     """What a sink takes, as in :mod:`.sinks`; ``share`` holds four heads, and shares of cells."""
     anaerobic, wet, dry, wilting = share[0], share[1], share[2], share[3]
@@ -393,7 +398,7 @@ def equations(t, w, tau, moved):
 # Newton's iteration.
 
 
-@_compiled
+@_inlined
 def _judge(tolerance, water, psi, known, row, diagonal, tau):
     """Sum of the squares of what is missed, and whether that is little enough."""
     size, done, allowed = 0.0, True, min(tolerance * tau, water)
@@ -427,7 +432,7 @@ def _move(kinds, v, psi, start, step, part):
     psi[end] = _project(kinds[2], v[3], v[4], v[5], psi[end], psi[end - 1])
 
 
-@_compiled
+@_inlined
 def _to_saturation(start, step):
     """As in :mod:`.newton`."""
     part = 0.5
@@ -437,7 +442,7 @@ def _to_saturation(start, step):
     return part
 
 
-@_compiled
+@_inlined
 def _newton(t, rules, w, tau, moved):
     """As :func:`.newton.solve`; whether a stage is solved, and the iterations."""
     psi, row, diagonal, start, step = w[PSI], w[ROW], w[DIAGONAL], w[START], w[STEP]
@@ -466,7 +471,7 @@ def _newton(t, rules, w, tau, moved):
 # The march through time.
 
 
-@_compiled
+@_inlined
 def _attempt(t, rules, w, h, moved):
     """As :func:`.march.attempt` from START, MASS and RATES; whether a step is solved, its error, and iterations.
 
@@ -498,7 +503,7 @@ def _attempt(t, rules, w, h, moved):
     return done and isfinite(error), error, count
 
 
-@_compiled
+@_inlined
 def _error(thickness, w, ponds):
     """As in :mod:`.march`, from what a step missed; not finite where that of any node is not."""
     missed, capacity = w[STEP], w[CAPACITY]
@@ -512,7 +517,7 @@ def _error(thickness, w, ponds):
     return largest if isfinite(total) else total
 
 
-@_compiled
+@_inlined
 def _length(proposed, rest):
     """As in :mod:`.march`."""
     if proposed >= rest * (1.0 - 1e-9):
@@ -520,7 +525,7 @@ def _length(proposed, rest):
     return 0.5 * rest if 2.0 * proposed > rest else proposed, False
 
 
-@_compiled
+@_inlined
 def _propose(rules, h, done, error, count, before, cut):
     """As in :mod:`.march`."""
     factor = 0.25
@@ -533,7 +538,7 @@ def _propose(rules, h, done, error, count, before, cut):
     return min(max(new, rules.smallest), rules.largest)
 
 
-@_compiled
+@_inlined
 def _accept(state, found, w, volume, b, h, ends):
     """Go on to the end of a step."""
     numbers, stages = state.numbers, len(found.steps) - 1
