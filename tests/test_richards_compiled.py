@@ -206,7 +206,7 @@ class TestRuns:
 
     def test_many_calls_and_threads(self, monkeypatch):
         """Columns that finish in different calls of the loops, in parts of different threads."""
-            given = storms()
+        given = storms()
 
         def found():
             ks = torch.tensor([1.0, 10.0, 80.0], requires_grad=True)
