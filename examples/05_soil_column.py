@@ -157,7 +157,7 @@ tensiometer = read(planted, "psi", 5.0, 0.03, log=True)
 # %%
 spline = MonotoneSpline(free="parameters", knots=(0.0, 1.0, 1.75, 2.25, 2.75, 3.25, 4.0, 5.0, 8.0))
 guess = spline.imitate(law, dict(soil_class("sandy loam"), entry=1.0))
-LEVELS = {"theta_r": (0.0, 0.2), "theta_s": (0.3, 0.6), "Ks": (0.5, 2000.0)}
+LEVELS = {"theta_r": (0.0, 0.15), "theta_s": (0.3, 0.6), "Ks": (0.5, 2000.0)}
 unknown = {
     n: Free(float(v), *LEVELS[n], prior=0.05 if "theta" in n else 1.5) if n in LEVELS else Free(float(v), prior=1.5)
     for n, v in guess.items()

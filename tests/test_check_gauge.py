@@ -1,6 +1,7 @@
 """check_gauge: null directions are those of soils that run to the same data, and verdicts those of the theory."""
 
 import warnings
+from functools import cache
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from udehydro.richards.column import (
     flow_along,
 )
 from udehydro.richards.inversion import Free, Inversion, Observed, check_gauge, fit
+from udehydro.richards.inversion.anchors import anchors
 from udehydro.richards.laws import Gauged, MonotoneSpline, VanGenuchten
 
 GRID = Grid.uniform(40.0, 8)
@@ -37,66 +39,69 @@ def column(top, bottom=None, law=None, **options):
     return Column(GRID, law or VanGenuchten(), top, bottom or FreeDrainage(), **options)
 
 
-RUN = None
+@cache
+def run():
+    return flow(column(Flux(RAIN)), clock(), LOAM, MOIST, steps=STEPS)
 
 
 def observed(*kinds):
-    global RUN
-    RUN = RUN or flow(column(Flux(RAIN)), clock(), LOAM, MOIST, steps=STEPS)
-    return observe(RUN, {k: SENSORS[k] for k in kinds})
+    return observe(run(), {k: SENSORS[k] for k in kinds})
 
 
-def check(top, psi0, kinds, bottom=None, p=SOIL, **options):
+def inversion(top, psi0, kinds, bottom=None, p=SOIL, **options):
     series = observed(*kinds) if isinstance(kinds, tuple) else kinds
-    return check_gauge(Inversion(column(top, bottom, **options), clock(), p, psi0, series, steps=STEPS))
+    return Inversion(column(top, bottom, **options), clock(), p, psi0, series, steps=STEPS)
+
+
+def check(*case, **options):
+    return check_gauge(inversion(*case, **options))
+
+
+def free(*case, **options):
+    """Names of what nothing decides."""
+    return tuple(n for n, by in anchors(inversion(*case, **options)).items() if not by)
 
 
 class TestVerdicts:
     """The table of what is identified by what, for a homogeneous column."""
 
     @pytest.mark.parametrize(
-        ("case", "top", "psi0", "kinds", "free"),
+        ("top", "psi0", "kinds", "expected"),
         [
-            ("theta", UNKNOWN, MOIST, ("theta",), ("shift", "offset")),
-            ("theta and a flux", Flux(RAIN), MOIST, ("theta",), ("shift",)),
-            ("theta, a flux, a head", Flux(RAIN), MOIST, ("theta", "psi"), ()),
-            ("theta, unknown start", UNKNOWN, WaterContent(Free(0.2)), ("theta",), ("shift", "offset")),
-            ("psi", UNKNOWN, -100.0, ("psi",), ("scale", "level")),
-            ("psi and a flux", Flux(RAIN), -100.0, ("psi",), ("level",)),
+            (UNKNOWN, MOIST, ("theta",), ("shift", "offset")),
+            (Flux(RAIN), MOIST, ("theta",), ("shift",)),
+            (Flux(RAIN), MOIST, ("theta", "psi"), ()),
+            (UNKNOWN, WaterContent(Free(0.2)), ("theta",), ("shift", "offset")),
+            (UNKNOWN, -100.0, ("psi",), ("scale", "level")),
+            (Flux(RAIN), -100.0, ("psi",), ("level",)),
         ],
+        ids=["theta", "theta and a flux", "theta, a flux, a head", "unknown start", "psi", "psi and a flux"],
     )
-    def test_data(self, case, top, psi0, kinds, free):
-        found = check(top, psi0, kinds)
-        assert found.free == free
-        for name in free:
-            assert bool(found[name].sd.isinf().all()) and "FREE" in str(found[name])
+    def test_data(self, top, psi0, kinds, expected):
+        assert free(top, psi0, kinds) == expected
 
     def test_boundaries_that_know_a_head(self):
         for bottom in (Head(-50.0), WaterTable(60.0), SeepageFace()):
-            assert "shift" not in check(Flux(RAIN), MOIST, ("theta",), bottom).free
-        assert check(Flux(RAIN), MOIST, ("theta",), Head(Free(-50.0))).free == ("shift",)
-        rain = Atmospheric(0.5, 0.1, pond=1.0)
-        assert check(rain, MOIST, ("theta",)).free == ()
+            assert free(Flux(RAIN), MOIST, ("theta",), bottom) == ()
+        assert free(Flux(RAIN), MOIST, ("theta",), Head(Free(-50.0))) == ("shift",)
+        assert free(Atmospheric(0.5, 0.1, pond=1.0), MOIST, ("theta",)) == ()
 
     def test_other_anchors(self):
         roots = RootUptake(0.1, torch.ones(8, dtype=torch.float64))
-        assert check(Flux(RAIN), MOIST, ("theta",), sinks=[roots]).free == ()
+        assert free(Flux(RAIN), MOIST, ("theta",), sinks=[roots]) == ()
         layers = [Layer(VanGenuchten(), 20.0), Layer(VanGenuchten())]
-        found = check_gauge(
-            Inversion(
-                Column(GRID, layers, UNKNOWN, FreeDrainage()),
-                clock(),
-                [SOIL, LOAM],
-                MOIST,
-                observed("theta"),
-                steps=STEPS,
-            )
-        )
-        assert found.free == () and "the known soil of layer 1" in found["shift"].fixed_by
+        soil = Column(GRID, layers, UNKNOWN, FreeDrainage())
+        found = anchors(Inversion(soil, clock(), [SOIL, LOAM], MOIST, observed("theta"), steps=STEPS))
+        assert all(found.values()) and "the known soil of layer 1" in found["shift"]
         outflow = Observed("recharge", torch.ones(7), 0.1)
-        assert check(UNKNOWN, MOIST, [*observed("theta"), outflow]).free == ("shift",)
-        lying = check(Flux(RAIN), MOIST, ("theta",), horizontal=True)
-        assert lying.free == ("shift", "offset")
+        assert free(UNKNOWN, MOIST, [*observed("theta"), outflow]) == ("shift",)
+        assert free(Flux(RAIN), MOIST, ("theta",), horizontal=True) == ("shift", "offset")
+
+    def test_report(self):
+        """What is free has no standard deviation, whatever the noise; the rest has one."""
+        found = check(Flux(RAIN), MOIST, ("theta",))
+        assert found.free == ("shift",) and bool(found["shift"].sd.isinf().all()) and "FREE" in str(found)
+        assert 0.0 < float(found["offset"].sd[0]) < 0.5 and "known to" in str(found["offset"])
 
     def test_a_dry_head_says_little(self):
         """Heads at the wet end add up from where the soil conducts next to nothing."""
@@ -107,17 +112,14 @@ class TestVerdicts:
 
     def test_better_sensors_know_more(self):
         """Ten times smaller errors, a tenth of the standard deviation."""
-        sd = [
-            check(Flux(RAIN), MOIST, [Observed("psi", s.values, f * 0.03, depth=5.0, log=True), t])["shift"].sd
-            for f in (1.0, 0.1)
-            for t, s in [
-                (
-                    Observed("theta", observed("theta")[0].values, f * 0.005, depth=(2.0, 8.0, 15.0, 30.0)),
-                    observed("psi")[0],
-                )
-            ]
-        ]
-        assert torch.allclose(sd[0], 10.0 * sd[1], rtol=1e-3)
+        theta, psi = observed("theta", "psi")
+        found = []
+        for factor in (1.0, 0.1):
+            better = Observed("psi", psi.values, factor * 0.03, depth=5.0, log=True)
+            found.append(
+                check(Flux(RAIN), MOIST, [Observed("theta", theta.values, factor * 0.005, depth=theta.depth), better])
+            )
+        assert torch.allclose(found[0]["shift"].sd, 10.0 * found[1]["shift"].sd, rtol=1e-3)
 
 
 class TestDirections:
@@ -181,6 +183,5 @@ class TestBeforeFitting:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             fit(task, steps=1, gauge="ignore")
-            fit(self.inversion(("theta", "psi")), steps=1)
         with pytest.raises(ConfigError, match="gauge is 'warn'"):
             fit(task, gauge="no")

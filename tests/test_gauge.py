@@ -214,7 +214,7 @@ class TestLaw:
         contract.test_transforms_of_torch_func(self.CASE, answer)
 
     def test_names_that_are_taken(self):
-        with pytest.raises(ConfigError, match=r"Gauged has parameters named \['offset', 'scale', 'shift'\]"):
+        with pytest.raises(ConfigError, match=r"Gauged has parameters named \['level', 'offset', 'scale', 'shift'\]"):
             Gauged(Gauged(VanGenuchten()))
 
 

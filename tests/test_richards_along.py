@@ -5,7 +5,7 @@ import torch
 from test_richards_column import CELLS, EDGES, GRID, KINDS, LOAM, ROOTS, VALUES, clock
 
 from udehydro import Forcing
-from udehydro.errors import ConfigError, DataError
+from udehydro.errors import ConfigError, SolverError
 from udehydro.richards.column import (
     Adaptive,
     Atmospheric,
@@ -145,5 +145,5 @@ def test_errors():
             flow_along(column, clock(1.0), LOAM, -50.0, along)
     with pytest.raises(ConfigError, match="as many directions"):
         flow_along(column, clock(1.0), LOAM, -50.0, {"psi0": torch.ones(2), ("soil", 0, "n"): torch.ones(3)})
-    with pytest.raises(DataError, match="theta0=0.5 of cell 0 is beyond what its soil holds"):
+    with pytest.raises(SolverError, match="theta0=0.5 of cell 0 is beyond what its soil holds"):
         flow(column, clock(1.0), LOAM, WaterContent(0.5))

@@ -167,14 +167,14 @@ class TestUnknowns:
 
     def test_weights_and_priors(self):
         """Weights of laws are unknowns where asked, and end where the fit ends."""
-        law = MonotoneSpline(knots=(0.0, 1.0, 2.0, 3.0, 5.0, 8.0))
+        law = MonotoneSpline(knots=(0.0, 2.0, 3.0, 8.0))
         before = [w.detach().clone() for w in law.parameters()]
         observed = observe(truth(), SENSORS)
         p = {"theta_r": 0.065, "theta_s": 0.41, "Ks": Free(10.0, prior=0.1)}
         inversion = Inversion(column(law=law), clock(), p, -150.0, observed, weights=0.5, steps=Fixed(2))
         u = inversion.unknowns
-        assert u.start.shape == (1, 11) and u.names[0] == "Ks" and u.names[-1] == "weights 1[4]"
-        assert torch.allclose(u.precision[0], torch.tensor([100.0] + [4.0] * 10))
+        assert u.start.shape == (1, 7) and u.names[0] == "Ks" and u.names[-1] == "weights 1[2]"
+        assert torch.allclose(u.precision[0], torch.tensor([100.0] + [4.0] * 6))
         self.check(inversion)
         for w, b in zip(law.parameters(), before, strict=True):
             w.data.copy_(b)
@@ -324,14 +324,14 @@ class TestFit:
         psi = -torch.tensor([1.0, 10.0, 100.0])
         found = fitted.curves(psi)
         assert found.theta.shape == found.log_k_sd.shape == (2, 3)
-        draws = torch.distributions.MultivariateNormal(fitted.x[0], 1e-6 * fitted.covariance[0]).sample((4000,))
+        draws = torch.distributions.MultivariateNormal(fitted.x[0], 1e-6 * fitted.covariance[0]).sample((800,))
         law, values = VanGenuchten(), [task.unknowns.physical(x[None])[0] for x in draws]
         for c in (0, 1):
             soils = [LOAM | {"Ks": float(v[0]), "n": float(v[1 + c])} for v in values]
             theta = torch.stack([law.theta(psi, s) for s in soils]).std(0)
             log_k = torch.stack([law.log_conductivity(psi, s) for s in soils]).std(0)
-            assert torch.allclose(found.theta_sd[c], 1e3 * theta, rtol=0.06)
-            assert torch.allclose(found.log_k_sd[c], 1e3 * log_k, rtol=0.06)
+            assert torch.allclose(found.theta_sd[c], 1e3 * theta, rtol=0.12)
+            assert torch.allclose(found.log_k_sd[c], 1e3 * log_k, rtol=0.12)
 
     def test_bands_of_weights(self):
         law = MonotoneSpline(knots=(0.0, 1.0, 2.0, 3.0, 5.0, 8.0))

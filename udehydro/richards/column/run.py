@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from udehydro.errors import ConfigError, DataError
+from udehydro.errors import ConfigError, SolverError
 from udehydro.forcing import Forcing
 from udehydro.richards.column.adjoint import attach
 from udehydro.richards.column.boundary import Atmospheric
@@ -129,19 +129,21 @@ def _heads(problem: Problem, theta: Tensor) -> Tensor:
 
     Raises
     ------
-    DataError
+    SolverError
         For contents that the soil cannot have.
     """
     every = torch.arange(problem.columns, device=theta.device)
-    soil = problem.system(problem.take(torch.zeros_like(every), every)).soil
-    parts = zip(problem.column.layers, soil, problem.geometry.layers, strict=True)
+    system = problem.system(problem.take(torch.zeros_like(every), every))
+    parts = zip(problem.column.layers, system.soil, problem.geometry.layers, strict=True)
     psi = torch.cat([layer.law.head(theta[:, cells], p) for layer, p, cells in parts], dim=1)
-    held = problem.system(problem.take(torch.zeros_like(every), every)).water(psi) / problem.geometry.thickness
-    if bool(((held - theta).abs() > 1e-6).any()):
-        column, cell = ((held - theta).abs() > 1e-6).nonzero()[0].tolist()
-        raise DataError(
+    held = system.water(psi) / problem.geometry.thickness
+    wrong = (held - theta).abs() > 1e-6
+    if bool(wrong.any()):
+        column, cell = wrong.nonzero()[0].tolist()
+        raise SolverError(
             f"theta0={float(theta[column, cell]):.4g} of cell {cell} is beyond what its soil holds: it is at "
-            f"{float(held[column, cell]):.4g} between saturation and oven dryness."
+            f"{float(held[column, cell]):.4g} between saturation and oven dryness.",
+            wrong.any(1).reshape(problem.forcing.batch),
         )
     return psi
 
