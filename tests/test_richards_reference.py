@@ -17,13 +17,15 @@ import _richards_cases as cases
 import _richards_exact as exact
 import _richards_gradient_cases as gradients
 import _richards_hydrus as hydrus
-from _richards_common import relative, timed
+from _richards_common import relative, timed, with_ends
 
 
-@pytest.mark.parametrize(("C", "cells", "least"), [(1.5, 40, 1.9), (1.02, 60, 1.6)])
+@pytest.mark.parametrize(
+    ("C", "cells", "least"), [(1.5, 40, 1.9), pytest.param(1.02, 100, 1.8, marks=pytest.mark.slow)]
+)
 def test_nonlinear_infiltration(monkeypatch, C, cells, least):
     """Second order on Broadbridge and White's soils; nearly so where the front is a few cells wide."""
-    monkeypatch.setattr(exact, "TIGHT", Adaptive(1e-6))
+    monkeypatch.setattr(exact, "TIGHT", Adaptive(1e-5))
     errors = [exact.versatile(C, n) for n in (cells, 2 * cells)]
     assert max(e["lost"] for e in errors) < 1e-12
     assert np.log2(errors[0]["theta"] / errors[1]["theta"]) > least
@@ -45,16 +47,16 @@ class TestHydrus:
         return hydrus.reference(folder)
 
     def test_loam(self, reference):
-        """Two hours of rain, which wet less than 4 cm: HYDRUS by the tables it reads, and not by the curves."""
-        hours, _, theta = (v[:21] for v in reference)
-        near, errors = hydrus.DEPTH[:51], []
+        """Half an hour of rain, which wets less than 2 cm: HYDRUS by the tables it reads, and not by the curves."""
+        hours, _, theta = (v[:6] for v in reference)
+        near, errors = hydrus.DEPTH[:21], []
         for law in (hydrus.Tabulated(), VanGenuchten()):
-            column = Column(Grid.uniform(5.0, 100), law, Flux(-7.2), Head(hydrus.PSI0))
-            run, _ = timed(column, hours / 24.0, hydrus.LOAM, hydrus.PSI0, Adaptive(1e-4))
-            depth, heads = hydrus.with_ends(run, np.full(2, hydrus.PSI0))
+            column = Column(Grid.uniform(2.0, 80), law, Flux(-7.2), Head(hydrus.PSI0))
+            run, _ = timed(column, hours / 24.0, hydrus.LOAM, hydrus.PSI0, Adaptive(1e-3))
+            depth, heads = with_ends(run, np.full(2, hydrus.PSI0))
             psi = np.stack([np.interp(near, depth, h) for h in heads])
-            errors.append(relative(VanGenuchten().theta(torch.as_tensor(psi), hydrus.LOAM).numpy(), theta[:, :51]))
-        assert errors[0] < 2e-3 < 2.0 * errors[0] < errors[1]
+            errors.append(relative(VanGenuchten().theta(torch.as_tensor(psi), hydrus.LOAM).numpy(), theta[:, :21]))
+        assert errors[0] < 1.5e-3 and errors[1] > 4e-3
 
     @pytest.mark.slow
     def test_two_layers(self, reference):

@@ -111,9 +111,9 @@ def section(found: dict) -> str:
     at = {w: [found[f"{w} {n}"] for n in FINE] for w in ("arithmetic", "geometric")}
     mine, other = (at[w][FINE.index(200)] for w in at)
     worst, by_hour = mine["largest"], mine["by hour"]
-    return f"""**Srivastava and Yeh**, one layer (10 cm, Gardner's alpha 1/cm, Ks 1 cm/h, recharge 0.1 to 0.9 cm/h), cells
-compared with the exact value at their centre, at 101 times from 0 to 10 h as in published studies, and at 2, 4, 6, 8
-and 10 h:
+    return f"""**Srivastava and Yeh**, one layer (10 cm, Gardner's alpha 1/cm, Ks 1 cm/h, recharge 0.1 to 0.9 cm/h),
+cells compared with the exact value at their centre, at 101 times from 0 to 10 h as in published studies, and at 2, 4,
+6, 8 and 10 h:
 
 {soft_table(at)}
 
