@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from udehydro.errors import ConfigError, SolverError
 from udehydro.forcing import Forcing
