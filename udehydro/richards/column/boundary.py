@@ -160,7 +160,8 @@ class Atmospheric:
         above, below = node.psi - v["pond"], node.psi - v["driest"]
         limited = (above >= free) | (below <= free)
         row = torch.where(above >= free, above, torch.where(below <= free, below, free))
-        slopes = ((limited | (node.psi >= 0.0)).to(free.dtype), 0.0, torch.where(limited, 0.0, -node.tau))
+        holds = torch.where(free > 0.0, node.psi > 0.0, node.psi >= 0.0)  # a pond that is empty cannot sink
+        slopes = ((limited | holds).to(free.dtype), 0.0, torch.where(limited, 0.0, -node.tau))
         inflow = (held - node.known) / node.tau - node.supply
         excess = torch.where(limited, potential - inflow, 0.0)
         return Closure(row, slopes, potential - excess, excess)
