@@ -85,6 +85,11 @@ def verdict(bad: list, failed: list, finer: list, done: list) -> str:
         told = ", ".join(sorted({f"{r['top']} / {r['bottom']}" for r in finer}))
         lines.append(f"Three steps could not be solved, but 12 or 48, in {len(finer)}: {told}.")
     lines.append(f"Not solved at all: {'; '.join(called(r) for r in failed) or 'none'}.")
+    if failed and all((r["top"], r["bottom"]) == ("pond", "free drainage") for r in failed):
+        lines.append(
+            "These soils have an air entry, up to which heads change no water: a column that a pond has saturated and "
+            "that drains freely has no head to hold on to there, and Newton's iteration does not find the way out."
+        )
     return " ".join(lines)
 
 
