@@ -181,7 +181,7 @@ def run_table(runs: dict) -> str:
     for name, r in runs.items():
         most = f"{r['largest'][0]:.4f} ({r['largest'][1]:.1f} h, {r['largest'][2]:.1f} cm)"
         own = [f"{r['to finest']:.1e}", f"{r['largest to finest']:.4f}"] if "to finest" in r else ["", ""]
-        row = [name, f"{r['theta']:.1e}", most, f"{r['psi']:.1e}", *own, str(r["steps"]), f"{r['seconds']:.0f}"]
+        row = [name, f"{r['theta']:.1e}", most, f"{r['psi']:.1e}", *own, str(r["steps"]), f"{r['seconds']:.1f}"]
         rows.append(row)
     head = ["ours", "theta, relative L2", "largest difference", "psi, relative L2", "theta to 2000 cells", "largest"]
     return table([*head, "steps", "s"], rows)

@@ -126,8 +126,8 @@ The goal of 1e-5 at 200 cells is missed over all times: {mine["theta"]:.2e} with
 conductivities, the default, {other["theta"]:.2e} with the geometric one, which meets it at the five late times
 ({other["theta late"]:.1e}). The error is that of space: it falls by four with the size of cells, and is largest while
 the front goes down ({", ".join(f"{e:.1e}" for e in by_hour[:4])} at 1, 2, 3, 4 h, {by_hour[9]:.1e} at
-10 h), at a point ({worst[0]:.1e}) near the surface when the flux jumps ({worst[1]:.1f} h, {worst[2]:.2f} cm). What else
-may move it, 200 cells and the arithmetic mean where nothing is said:
+10 h), at a point ({worst[0]:.1e}) near the surface when the flux jumps ({worst[1]:.1f} h, {worst[2]:.2f} cm
+high). What else may move it, 200 cells and the arithmetic mean where nothing is said:
 
 {variant_table(found)}
 

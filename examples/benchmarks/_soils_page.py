@@ -19,7 +19,8 @@ PARTS = ("theta choice", "k choice", "theta", "k", "prediction", "dense", "rings
 def page(found: dict, theta: Folds, k: Folds, runs: list[Ring], test: list[int]) -> str:
     """``theta``, ``k``: the test layers; ``test``: the test plots among all runs."""
     seconds = ", ".join(f"{n} {found[f'{n} seconds']:.0f} s" for n in PARTS)
-    return flowed(f"""What free-form laws are worth on measured soils, against formulas, by points not fitted to. Laws are fitted by `fit_curves` (retention, conductivity) and by `Inversion` (infiltration). All choices (knots, priors,
+    return flowed(f"""What free-form laws are worth on measured soils, against formulas, by points not fitted to.
+Laws are fitted by `fit_curves` (retention, conductivity) and by `Inversion` (infiltration). All choices (knots, priors,
 sizes, weights of the two curves) were made on some profiles and plots, by the same held-out error; the others were
 opened once, but for what is said below.
 
@@ -164,8 +165,9 @@ def rings_verdict(found: dict, runs: list[Ring], test: list[int]) -> str:
 uniform soils promise too much (runs overestimated: {over}), with a formula or a free form alike: what fails is the
 column, not its law. Carrying the last rate on ({last:.0f} %) is what a model has to beat: {beat}. A run tells of two or
 three directions, however many values are free; the best known of the spline with prior 1.0 has its largest share in Ks
-in {first} of {len(runs)} runs. Of {len(runs)} runs, searches that converged: {done}. These plots were opened three times: an
-initial head of -1000 cm instead of a water content, and shorter searches, gave other numbers and the same verdict."""
+in {first} of {len(runs)} runs. Of {len(runs)} runs, searches that converged: {done}. These plots were opened three
+times: an initial head of -1000 cm instead of a water content, and shorter searches, gave other
+numbers and the same verdict."""
 
 
 def best(folds: Folds, errors: dict, names: tuple[str, ...]) -> str:

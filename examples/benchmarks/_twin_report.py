@@ -18,7 +18,7 @@ from _twin_case import (
     TENSIOMETER,
     TRUE_CELLS,
 )
-from _twin_search import KINDS, KNOTS, PRIORS, SHOWN
+from _twin_search import CHOICE, KINDS, KNOTS, PRIORS, PSI0, SHOWN, UNITS, chosen
 
 from udehydro.files import write_atomic
 from udehydro.plot import style
@@ -33,6 +33,7 @@ BEST = "free form"
 
 
 def body(found: dict) -> str:
+    width = chosen(found["choice"])
     days = sum(length for length, _, _ in SCHEDULE)
     fluxes = ", ".join(f"{q:+g} cm/d for {length:g} d" for length, q, _ in SCHEDULE)
     return f"""Three soils (Carsel and Parrish 1988, l 0.5, with an air entry of {ENTRY:g} cm) in a column of
@@ -44,15 +45,15 @@ ponds, none fails to deliver the evaporation, and all begin at a line from -200 
 
 **Free form** is `MonotoneSpline(free="parameters")` with {len(KNOTS)} knots, {2 * (len(KNOTS) - 1) + 3} free values.
 Searches start from {GUESS}, whichever the soil, with weak priors around it (standard deviations: theta_r and theta_s
-{PRIORS["theta_r"]}, logarithm of Ks {PRIORS["Ks"]:g}, of every rise {PRIORS["G"]:g}). Ten seeds of the errors are
-ten columns of one `Inversion`. Errors of curves are taken at 100 heads, even in the logarithm, over the range that
-holds the middle 90 % of all heads in the true column (all cells, all readings): relative L2 of theta and of K, root
-mean square of log10 K.
+{width * PRIORS["theta_r"]:g}, logarithm of Ks {width * PRIORS["Ks"]:g}, of every rise {width * PRIORS["G"]:g}).
+Ten seeds of the errors are ten columns of one `Inversion`. Errors of curves are taken at 100 heads, even in the
+logarithm, over the range that holds the middle 90 % of all heads in the true column (all cells, all readings): relative
+L2 of theta and of K, root mean square of log10 K.
 
 The **bound** of Cramer and Rao is what the exact sensitivities of the column at the law nearest to the truth say of the
 root mean square error of any unbiased search: J'J inverted, and propagated to the curves at the same heads (priors are
 counted a millionth, for what no data tell). "With priors" it is the spread after the data of truths that come from the
-priors. The nearest law is off by what the table says under "spline", which no bound knows of; run on the coarser grid
+priors. The nearest law is off by what the table says under "nearest", which no bound knows of; run on the coarser grid
 it misses data without errors by chi2/N of at most {max(found[s][f"{BEST}, bounds"]["misfit"] for s in SOILS):.1g}.
 
 ### Against the bound
@@ -80,10 +81,10 @@ def medians(found: dict, soil: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def against(found: dict) -> str:
-    head = ["", "curve", "spline", "bound", "bound with priors", "median of ten", "worst", "median / bound",
+    head = ["", "curve", "nearest", "bound", "bound with priors", "median of ten", "worst", "median / bound",
             "median / bound with priors", "aim"]  # fmt: skip
     rows = []
-    for kind in (BEST, "free form, unknown start", "van Genuchten"):
+    for kind in (BEST, "free form, unknown start", "networks", "van Genuchten"):
         for soil in SOILS:
             b, (middle, worst) = found[soil][f"{kind}, bounds"], medians(found, soil, kind)
             for i, curve in enumerate(CURVES):
@@ -130,7 +131,25 @@ def all_kinds(found: dict) -> str:
 
 
 def prose(found: dict) -> str:
-    return "Medians of ten seeds, in brackets the worst."
+    """What the tensiometer is worth, and where priors come from."""
+    with_it, without = (np.array([medians(found, s, k)[0] for s in SOILS]) for k in (BEST, "free form, neither"))
+    chi2 = [np.median(found[s]["free form, neither"]["chi2"]) for s in SOILS]
+    weak = sorted({g for s in SOILS for g in found[s]["free form, neither, bounds"]["weak"]})
+    free = sorted({g for s in SOILS for g in found[s]["free form, neither, bounds"]["free"]})
+    times = [f"{v:.0f}" for v in (without / with_it).mean(0)]
+    said = f"free: {', '.join(free) or 'nothing'}; hardly known: {', '.join(weak) or 'nothing'}"
+    tried = ", ".join(f"{w}: {np.exp(v - found['choice']['1.0']):.2f}" for w, v in found["choice"].items())
+    return f"""Medians of ten seeds, in brackets the worst. "Neither" has no tensiometer and does not know the heads at
+the start (a line with two free ends, from {PSI0:g} cm; so has "unknown start"). It fits as well, chi2/N
+{min(chi2):.2f} to {max(chi2):.2f}, with curves that are wrong by {times[0]}, {times[1]} and {times[2]} times as much
+(theta, K, log10 K; means of soils), and by more than their own standard deviations say. `check_gauge` says of it
+beforehand: {said}. Two networks of {UNITS} units (`MonotoneNet`, weights with a prior of 1 around those that imitate
+the guess) take the place of the splines under "networks", one seed after the other.
+
+Knots, schedule and priors were set before these seeds were looked at; the width of the priors was chosen on seeds
+{CHOICE[0]} to {CHOICE[-1]} by the mean of the logarithm of errors over soils and curves. Errors by width, in units of
+those of the width 1: {tried}. Taken: {chosen(found["choice"]):g}; narrower ones would claim more of a texture class
+than it is worth."""
 
 
 def picture(found: dict) -> None:
