@@ -74,7 +74,8 @@ class Free:
         if range_ is not None:
             low, high = (range_.low if low is None else low), (range_.high if high is None else high)
         low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
-        if bool(((self.start < low) | (self.start > high)).any()):
+        slack = 1e-12 * self.start.abs()  # values found at a limit, by way of their logarithm
+        if bool(((self.start < low - slack) | (self.start > high + slack)).any()):
             raise ConfigError(
                 f"{where} starts from {self.start.flatten()[:5].tolist()}, outside its limits {low:g} to {high:g}: "
                 "start inside, or give Free(low=, high=)."
