@@ -31,6 +31,7 @@ from udehydro.richards.inversion import Fitted, Free, Inversion, Observed, check
 from udehydro.richards.laws import FreeForm, MonotoneNet, MonotoneSpline, SoilLaw, VanGenuchten, soil_class
 
 SEEDS = tuple(range(10))
+ITERATIONS = 100
 PSI0 = -50.0
 """Heads at the start [cm] where a search begins that does not know them."""
 FIXED = ("l", "entry")
@@ -54,16 +55,19 @@ def free_form() -> MonotoneSpline:
 @dataclass(frozen=True)
 class Kind:
     """A way to learn: the law, whether a tensiometer is read, whether heads at the start are known, and the standard
-    deviation of weights around those that imitate the guess; laws without weights have None."""
+    deviation of weights around those that imitate the guess; laws without weights have None. ``wider`` : by how much
+    priors are wider than chosen."""
 
     law: Callable[[], SoilLaw] = free_form
     tensiometer: bool = True
     psi0_known: bool = True
     weights: float | None = None
+    wider: float = 1.0
 
 
 KINDS = {
     "free form": Kind(),
+    "free form, wide priors": Kind(wider=8.0),
     "free form, unknown start": Kind(psi0_known=False),
     "free form, no tensiometer": Kind(tensiometer=False),
     "free form, neither": Kind(tensiometer=False, psi0_known=False),
@@ -102,7 +106,7 @@ def inversion(
         ends = initial_at((0.0, HEIGHT)) if start else torch.full((2,), PSI0, dtype=torch.float64)
         between = knots((0.0, HEIGHT), Grid.uniform(HEIGHT, cells).depth)
         psi0 = Free(ends.expand(*batch, -1), low=-1e4, high=-1.0, spread=between)
-    free = {n: v if n in FIXED else _free(n, v, batch, width) for n, v in p.items()}
+    free = {n: v if n in FIXED else _free(n, v, batch, kind.wider * width) for n, v in p.items()}
     return Inversion(column(law, cells), weather(batch), free, psi0, observed, kind.weights, steps=steps)
 
 
@@ -127,7 +131,7 @@ def learn(true: Truth, kind: Kind, seeds: Sequence[int], **how) -> dict:
     for some in [seeds] if kind.weights is None else [(s,) for s in seeds]:
         asked = inversion(kind, *observe(true, some), **how)
         started = time.perf_counter()
-        found = fit(asked, gauge="ignore")
+        found = fit(asked, steps=ITERATIONS, gauge="ignore")
         seconds += time.perf_counter() - started
         for name, values in told(true, found).items():
             result.setdefault(name, []).extend(values)
