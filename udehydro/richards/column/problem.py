@@ -21,7 +21,8 @@ from udehydro.structure import suggest
 Key = tuple[str, int, str]
 """Where a value belongs: ("soil", layer, name), ("top", 0, name), ("bottom", 0, name) or ("sink", number, name)."""
 
-FACTORS = {"cm": {"": 1.0, "cm": 1.0, "mm": 0.1, "m": 100.0}, "cm/d": {"": 1.0, "cm/d": 1.0, "mm/d": 0.1, "m/d": 100.0}}
+LENGTHS = {"cm": 1.0, "mm": 0.1, "m": 100.0}
+FACTORS = {"cm": LENGTHS, "cm/d": {u + per: f for u, f in LENGTHS.items() for per in ("/d", "/day", " d-1", " day-1")}}
 """What series of the forcing are multiplied by, by the unit a boundary needs and the unit they have."""
 
 
@@ -103,7 +104,7 @@ def bind(column: Column, forcing: Forcing, p: Mapping | Sequence[Mapping] | None
     ConfigError
         For parameters that are missing, unknown, not finite or of a shape that does not fit.
     DataError
-        For series that the forcing lacks, or has in a unit that is none of length per time.
+        For series that the forcing lacks, or has without a unit or in one that is none of length or length per time.
     """
     found: dict[Key, Tensor] = {}
     for i, (layer, values) in enumerate(zip(column.layers, by_layer(column, p), strict=True)):
@@ -179,12 +180,11 @@ def _value(where: str, value, unit: str, forcing: Forcing) -> Tensor:
     """A boundary's value as (T or 1, columns or 1, 1)."""
     if isinstance(value, str):
         (series,) = forcing.tensors([value])
-        factor = FACTORS[unit].get(forcing.units.get(value, ""))
+        given = forcing.units.get(value, "")
+        factor = FACTORS[unit].get(given)
         if factor is None:
-            raise DataError(
-                f"The {where} needs {unit}; the series '{value}' is in {forcing.units[value]}. "
-                f"Convert it to one of {', '.join(u for u in FACTORS[unit] if u)}."
-            )
+            says = f"is in {given}. Convert it to" if given else "has no unit. Give it in Forcing(units=),"
+            raise DataError(f"The {where} needs {unit}; the series '{value}' {says} one of {', '.join(FACTORS[unit])}.")
         return (series if factor == 1.0 else factor * series).reshape(len(forcing), -1, 1)
     value = _tensor(where, value, forcing)
     batch = forcing.batch
