@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from udehydro import Forcing
-from udehydro.errors import DataError
-from udehydro.richards.column import Column, Flux, FreeDrainage, Grid, flow
-from udehydro.richards.laws import VanGenuchten
+from udehydro.errors import ConfigError, DataError
+from udehydro.richards.column import Column, Flux, FreeDrainage, Grid, Layer, flow
+from udehydro.richards.laws import BrooksCorey, Corrected, MonotoneSpline, VanGenuchten
 
 LOAM = {"theta_r": 0.065, "theta_s": 0.41, "Ks": 10.0, "alpha": 0.05, "n": 2.2}
 GRID = Grid.uniform(30.0, 6)
@@ -34,3 +34,57 @@ class TestUnits:
     def test_a_series_without_a_unit(self, units):
         with pytest.raises(DataError, match="'q' has no unit.* one of cm/d, cm/day, cm d-1"):
             self.infiltrated(-1.0, units)
+
+
+class TestSoil:
+    @pytest.mark.parametrize(
+        ("p", "message"),
+        [
+            ({"alpha": -0.05}, "Layer 0: alpha = -0.05 1/cm has to be above 0"),
+            ({"n": 0.5}, "n = 0.5 has to be above 1: m = 1 - 1/n in its place"),
+            ({"n": 1.0}, "n = 1 has to be above 1"),
+            ({"Ks": 0.0}, "Ks = 0 cm/d has to be above 0"),
+            ({"entry": -2.0}, "entry = -2 cm has to be zero or more"),
+            ({"theta_r": -0.01}, "theta_r = -0.01 has to be zero or more"),
+            ({"theta_r": 0.41}, "theta_r = 0.41 has to be below theta_s"),
+            ({"theta_s": 41.0}, "theta_s = 41 has to be at most 1: in per cent"),
+            ({"n": float("nan")}, "'n' is not finite"),
+        ],
+    )
+    def test_impossible(self, p, message):
+        with pytest.raises(ConfigError, match=message):
+            drain(p=LOAM | p)
+
+    def test_names_layer_column_and_cell(self):
+        column = Column(GRID, [Layer(VanGenuchten(), 10.0), Layer(VanGenuchten())])
+        n = torch.full((2, 3, 4), 2.0)
+        n[1, 2, 3] = 0.9
+        with pytest.raises(ConfigError, match=r"Layer 1, member 1, batch element \(1, 2\), cell 3 of the layer: n = 0.9"):
+            flow(column, Forcing.clock(EDGES, (2, 3)), [LOAM, LOAM | {"n": n}], -100.0)
+        named = Forcing.clock(EDGES, (2,), basins=("a", "b"))
+        with pytest.raises(ConfigError, match="Layer 0, basin b: Ks = -1"):
+            flow(column, named, [LOAM | {"Ks": torch.tensor([1.0, -1.0])}, LOAM], -100.0)
+
+    @pytest.mark.parametrize("law", [BrooksCorey(), MonotoneSpline(free="parameters"), Corrected(VanGenuchten())])
+    def test_every_law(self, law):
+        name = next(n for n in law.ranges if n not in ("theta_r", "theta_s", "Ks"))
+        drain(p=law.defaults, law=law)
+        with pytest.raises(ConfigError, match=f"{name} = .* has to be above"):
+            drain(p=law.defaults | {name: 0.0}, law=law)
+
+    @pytest.mark.parametrize(
+        ("p", "message"),
+        [
+            ({"alpha": 3.6}, "alpha = 3.6 1/cm is outside the usual 0.001 to 0.5 1/cm: in 1/m?"),
+            ({"Ks": 2.9e-6}, r"Ks = 2.9e-06 cm/d is outside .*: in m/s\?"),
+        ],
+    )
+    def test_unusual(self, p, message):
+        with pytest.warns(UserWarning, match=message) as caught:
+            drain(p=LOAM | p)
+        assert caught[0].filename == __file__
+
+    def test_limits_of_ranges_are_usual(self):
+        for limit in ("low", "high"):
+            value = getattr(VanGenuchten.ranges["alpha"], limit)
+            drain(p=LOAM | {"alpha": float(np.exp(np.log(value)))})

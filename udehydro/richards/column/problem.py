@@ -81,6 +81,12 @@ class Problem:
             k, [int(i) for i in np.unravel_index(column, self.forcing.batch)] if self.forcing.batch else ()
         )
 
+    def column_name(self, column: int | None) -> str:
+        """``, basin 3`` for messages; nothing where there is only one, or all are meant."""
+        if column is None or self.columns == 1:
+            return ""
+        return ", " + self.label(0, column).rpartition(", ")[0]
+
     def node_name(self, node: int) -> str:
         """``cell 4 at 22.5 cm`` for messages."""
         for i, n in enumerate(self.geometry.nodes):

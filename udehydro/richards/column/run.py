@@ -14,6 +14,7 @@ from udehydro.errors import ConfigError, SolverError
 from udehydro.forcing import Forcing
 from udehydro.richards.column.adjoint import attach
 from udehydro.richards.column.boundary import Atmospheric
+from udehydro.richards.column.checks import check_soil, warn_of_soil
 from udehydro.richards.column.column import Column
 from udehydro.richards.column.compiled_march import march
 from udehydro.richards.column.march import March
@@ -59,11 +60,17 @@ def flow(
     Raises
     ------
     ConfigError, DataError
-        For values that are missing, unknown, not finite, or of a wrong shape or unit.
+        For values that are missing, unknown, not finite, impossible, or of a wrong shape or unit.
     SolverError
         Where a step cannot be solved; names column, date and cell.
+
+    Warns
+    -----
+    UserWarning
+        For parameters outside the ranges of their law.
     """
     start = begin(column, forcing, p, psi0, pond0, tableau)
+    warn_of_soil(start.problem, stacklevel=2)
     leaves = (start.mass, *start.problem.inputs, *column.weights())
     graph = torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
     found = go(start, tableau, steps, graph, progress)
@@ -92,6 +99,7 @@ class Start(NamedTuple):
 def begin(column: Column, forcing: Forcing, p, psi0, pond0, tableau: Tableau) -> Start:
     check(tableau)
     problem = bind(column, forcing, p)
+    check_soil(problem)
     if isinstance(psi0, WaterContent):
         psi = _heads(problem, _initial(problem, "theta0", psi0.theta, column.grid.cells))
     else:
