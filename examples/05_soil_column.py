@@ -135,7 +135,7 @@ def lysimeter(law, cells):
 
 def read(run, kind, depth, sigma, log=False):
     """A sensor's readings, with their errors."""
-    blank = Observed(kind, -torch.ones(len(days), *np.shape(depth)), sigma, depth=depth, log=log)
+    blank = Observed(kind, torch.zeros(len(days), *np.shape(depth)), sigma, depth=depth)
     exact = blank.of(run, run.column)
     error = sigma * torch.randn(exact.shape, generator=generator)
     return Observed(kind, exact * torch.exp(error) if log else exact + error, sigma, depth=depth, log=log)

@@ -7,6 +7,7 @@ import torch
 from udehydro import Forcing
 from udehydro.errors import ConfigError, DataError
 from udehydro.richards.column import Column, Flux, FreeDrainage, Grid, Layer, flow
+from udehydro.richards.inversion import Free, Observed, fit_curves
 from udehydro.richards.laws import BrooksCorey, Corrected, MonotoneSpline, VanGenuchten
 
 LOAM = {"theta_r": 0.065, "theta_s": 0.41, "Ks": 10.0, "alpha": 0.05, "n": 2.2}
@@ -59,7 +60,7 @@ class TestSoil:
         column = Column(GRID, [Layer(VanGenuchten(), 10.0), Layer(VanGenuchten())])
         n = torch.full((2, 3, 4), 2.0)
         n[1, 2, 3] = 0.9
-        with pytest.raises(ConfigError, match=r"Layer 1, member 1, batch element \(1, 2\), cell 3 of the layer: n = 0.9"):
+        with pytest.raises(ConfigError, match=r"Layer 1, member 1, .*\(1, 2\), cell 3 of the layer: n = 0.9"):
             flow(column, Forcing.clock(EDGES, (2, 3)), [LOAM, LOAM | {"n": n}], -100.0)
         named = Forcing.clock(EDGES, (2,), basins=("a", "b"))
         with pytest.raises(ConfigError, match="Layer 0, basin b: Ks = -1"):
@@ -88,3 +89,35 @@ class TestSoil:
         for limit in ("low", "high"):
             value = getattr(VanGenuchten.ranges["alpha"], limit)
             drain(p=LOAM | {"alpha": float(np.exp(np.log(value)))})
+
+
+class TestReadings:
+    @pytest.mark.parametrize(
+        ("theta", "message"),
+        [
+            ([0.2, 25.0, 30.0], "theta at 10 cm: .* got 0.2 to 30. Per cent"),
+            ([0.2, -9999.0, 0.3], "-9999 for what is missing"),
+            ([0.2, -0.02, 0.3], "An offset of the sensor"),
+        ],
+    )
+    def test_contents(self, theta, message):
+        with pytest.raises(DataError, match=message):
+            Observed("theta", torch.tensor(theta), 0.01, depth=10.0)
+        psi = -torch.ones(3)
+        with pytest.raises(DataError, match=message.removeprefix("theta at 10 cm: .*")):
+            fit_curves(VanGenuchten(), LOAM | {"n": Free(2.0)}, theta=(psi, torch.tensor(theta), 0.01))
+
+    def test_missing_contents_and_limits_are_fine(self):
+        Observed("theta", torch.tensor([0.0, torch.nan, 1.0]), 0.01, depth=10.0)
+
+    def test_suctions(self):
+        depth, suction = (10.0, 30.0), torch.full((4, 2), 150.0)
+        with pytest.raises(DataError, match="8 of 8 heads are above zero, up to 150 cm. Suctions"):
+            Observed("psi", suction, 2.0, depth=depth)
+        Observed("psi", -suction, 2.0, depth=depth)
+        with pytest.warns(UserWarning, match="Below a water table") as caught:
+            Observed("psi", 0.1 * suction, 2.0, depth=(20.0, 30.0))
+        assert caught[0].filename == __file__
+        wet = -suction
+        wet[:, 1] = 20.0  # a sensor below the water table, among others
+        Observed("psi", wet, 2.0, depth=depth)

@@ -105,7 +105,7 @@ def truth(soil: str, cells: int = TRUE_CELLS, steps=TRUE_STEPS) -> Truth:
     with torch.no_grad():
         run = flow(where, weather(), p, initial_at(where.grid.depth), steps=steps)
     _check(run)
-    blank = torch.ones(len(run.psi), dtype=torch.float64)
+    blank = torch.zeros(len(run.psi), dtype=torch.float64)
     theta = Observed("theta", blank.unsqueeze(1).expand(-1, len(DEPTHS)), SIGMA_THETA, DEPTHS).of(run, where)
     return Truth(soil, p, run, theta, Observed("psi", blank, SIGMA_PSI, TENSIOMETER).of(run, where))
 

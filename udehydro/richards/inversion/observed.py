@@ -12,6 +12,7 @@ from torch import Tensor
 from udehydro.errors import ConfigError, DataError
 from udehydro.richards.column.column import Column
 from udehydro.richards.column.result import States
+from udehydro.richards.inversion.plausible import check_contents, check_heads
 from udehydro.structure import suggest
 
 POINTS = ("theta", "psi")
@@ -41,7 +42,13 @@ class Observed:
     ConfigError
         For a kind that is unknown, and a depth that is missing or not asked for.
     DataError
-        For a sigma that is not above zero, for infinite values, and where nothing is measured at all.
+        For a sigma that is not above zero, for infinite values, water contents that are not 0 to 1, heads most of which
+        stand above the surface, and where nothing is measured at all.
+
+    Warns
+    -----
+    UserWarning
+        For heads that are mostly above zero.
     """
 
     kind: str
@@ -78,6 +85,13 @@ class Observed:
             raise DataError(f"sigma of '{self.kind}' has to be above zero wherever something was measured.")
         if self.log and bool((values[measured] == 0.0).any()):
             raise DataError(f"'{self.kind}' has zeros, which have no logarithm: mask them (NaN), or log=False.")
+        if self.kind == "theta":
+            check_contents(self.name, values[measured])
+        if self.kind == "psi":
+            depth = torch.as_tensor(self.depth, dtype=torch.float64)
+            fits = depth.ndim == 0 or values.shape[-1:] == depth.shape  # else `check` refuses
+            depth = depth.expand_as(values)[measured] if fits else depth.max()
+            check_heads(self.name, values[measured], depth, stacklevel=3)
 
     @property
     def several(self) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from udehydro.errors import DataError
+from udehydro.richards.inversion.plausible import SUCTIONS, check_contents
 
 
 class Points(NamedTuple):
@@ -53,16 +54,14 @@ def _check(name: str, psi: Tensor, values: Tensor, sigma: Tensor) -> None:
             f"{name}: a value has no head, or is infinite; NaN as the value says that nothing was measured."
         )
     if len(psi) and bool((psi >= 0.0).all() & (psi > 0.0).any()):
-        raise DataError(
-            f"{name}: all heads are above zero. Suctions? Heads are negative in unsaturated soil: give -psi."
-        )
+        raise DataError(f"{name}: all heads are above zero. {SUCTIONS}")
     if bool((psi > 0.0).any()):
         raise DataError(
             f"{name}: {int((psi > 0.0).sum())} heads are above zero, up to {psi.max():g} cm, where soil is saturated. "
             "An offset of the tensiometer? Correct it, or mask these values with NaN."
         )
-    if name == "theta" and bool(((values < 0.0) | (values > 1.0)).any()):
-        raise DataError(f"theta: water contents are 0 to 1, got {values.min():g} to {values.max():g}. Per cent?")
+    if name == "theta":
+        check_contents(name, values)
     if name == "conductivity" and bool((values <= 0.0).any()):
         raise DataError("conductivity: values have to be above zero, as errors are of their logarithm.")
     if not bool((sigma > 0.0).all()):
