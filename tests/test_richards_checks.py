@@ -6,8 +6,8 @@ import torch
 
 from udehydro import Forcing
 from udehydro.errors import ConfigError, DataError
-from udehydro.richards.column import Column, Flux, FreeDrainage, Grid, Layer, flow
-from udehydro.richards.inversion import Free, Observed, fit_curves
+from udehydro.richards.column import Column, Fixed, Flux, FreeDrainage, Grid, Layer, flow
+from udehydro.richards.inversion import Free, Inversion, Observed, fit, fit_curves
 from udehydro.richards.laws import BrooksCorey, Corrected, MonotoneSpline, VanGenuchten
 
 LOAM = {"theta_r": 0.065, "theta_s": 0.41, "Ks": 10.0, "alpha": 0.05, "n": 2.2}
@@ -121,3 +121,31 @@ class TestReadings:
         wet = -suction
         wet[:, 1] = 20.0  # a sensor below the water table, among others
         Observed("psi", wet, 2.0, depth=depth)
+
+
+class TestDoubts:
+    def task(self, seen, batch=(), **free):
+        forcing = Forcing.clock(EDGES, batch)
+        column = Column(GRID, VanGenuchten(), Flux(-2.0), FreeDrainage())
+        return Inversion(column, forcing, LOAM | free, -100.0, seen, steps=Fixed(3))
+
+    def seen(self, sigma=0.005, add=0.0, batch=(2,)):
+        run = drain(Flux(-2.0), forcing=Forcing.clock(EDGES, batch), steps=Fixed(3))
+        return Observed("theta", Observed("theta", torch.zeros(4), 1.0, 10.0).of(run, run.column) + add, sigma, 10.0)
+
+    def test_a_good_fit_says_nothing(self):
+        found = fit(self.task(self.seen(batch=()), Ks=Free(4.0)))
+        assert found.at_limit == ((),) and float(found.misfit[0]) < 1e-3
+
+    def test_limits_by_member_iterations_and_misfit(self):
+        task = self.task(
+            self.seen(), (2,), Ks=Free(torch.tensor([4.0, 8.0]), high=9.0), alpha=Free(torch.full((2,), 0.04))
+        )
+        with pytest.warns(UserWarning, match=r"at a limit: Ks \(2 of 2\)") as caught:
+            found = fit(task)
+        assert len(caught) == 1 and caught[0].filename == __file__
+        assert found.at_limit == (("Ks",), ("Ks",))
+        with pytest.warns(UserWarning, match=r"2 of 2 member\(s\) have not converged in 1 iterations"):
+            fit(task, steps=1)
+        with pytest.warns(UserWarning, match="chi2 / N is .* of member .* where one is expected"):
+            fit(self.task(self.seen(1e-3, 0.02), (2,), Ks=Free(torch.tensor([4.0, 8.0]))))

@@ -165,6 +165,7 @@ class TestUnknowns:
         assert inversion.unknowns.names == ("Ks", "layer 0 alpha", "top q[0]", "top q[1]", "sink 0 density", "theta0")
         self.check(inversion)
 
+    @pytest.mark.filterwarnings("ignore:What was found is in doubt")  # few iterations, on purpose
     def test_weights_and_priors(self):
         """Weights of laws are unknowns where asked, and end where the fit ends."""
         law = MonotoneSpline(knots=(0.0, 2.0, 3.0, 8.0))
@@ -297,9 +298,15 @@ class TestFit:
 
     def test_bounds_and_priors(self):
         observed = observe(truth(), SENSORS)
-        bound = fit(Inversion(column(), clock(), LOAM | {"Ks": Free(4.0, high=6.0)}, -150.0, observed, steps=STEPS))
+        task = Inversion(column(), clock(), LOAM | {"Ks": Free(4.0, high=6.0)}, -150.0, observed, steps=STEPS)
+        with pytest.warns(UserWarning, match="at a limit: Ks. Wider"):
+            bound = fit(task)
+        assert bound.at_limit == (("Ks",),) and float(bound.misfit[0]) > 4.0
         assert float(bound.values[0, 0]) == pytest.approx(6.0)
-        known = fit(Inversion(column(), clock(), LOAM | {"Ks": Free(4.0, prior=1e-4)}, -150.0, observed, steps=STEPS))
+        task = Inversion(column(), clock(), LOAM | {"Ks": Free(4.0, prior=1e-4)}, -150.0, observed, steps=STEPS)
+        with pytest.warns(UserWarning, match="chi2 / N is .*, where one is expected"):
+            known = fit(task)
+        assert known.at_limit == ((),)
         assert float(known.values[0, 0]) == pytest.approx(4.0, rel=1e-2)
         assert float(known.sd[0, 0]) < 1.01e-4
 
@@ -314,6 +321,7 @@ class TestFit:
         scale = torch.where(inversion.unknowns.logarithmic, fitted.values[0], 1.0)
         assert torch.allclose(information.sd() / scale, fitted.sd[0], rtol=1e-6)
 
+    @pytest.mark.filterwarnings("ignore:What was found is in doubt")  # few iterations, on purpose
     def test_bands(self):
         """Curves with the spread that parameters drawn from their covariance give them."""
         observed = observe(truth((2,)), SENSORS)
@@ -333,6 +341,7 @@ class TestFit:
             assert torch.allclose(found.theta_sd[c], 1e3 * theta, rtol=0.12)
             assert torch.allclose(found.log_k_sd[c], 1e3 * log_k, rtol=0.12)
 
+    @pytest.mark.filterwarnings("ignore:What was found is in doubt")  # few iterations, on purpose
     def test_bands_of_weights(self):
         law = MonotoneSpline(knots=(0.0, 1.0, 2.0, 3.0, 5.0, 8.0))
         p = {"theta_r": 0.065, "theta_s": 0.41, "Ks": 10.0}
@@ -349,6 +358,7 @@ class TestFit:
         with pytest.raises(ConfigError, match="share"):
             visited(run, share=1.5)
 
+    @pytest.mark.filterwarnings("ignore:What was found is in doubt")  # few iterations, on purpose
     def test_a_member_that_cannot_be_run_goes_back(self, monkeypatch):
         """The others go on; where the start itself fails, the error names the column."""
         from udehydro.richards.inversion import inversion as module

@@ -13,6 +13,7 @@ from torch import Tensor
 from udehydro.errors import ConfigError, SolverError
 from udehydro.richards.column.result import ColumnRun
 from udehydro.richards.inversion.curves import Bands
+from udehydro.richards.inversion.doubts import at_limit, doubts
 from udehydro.richards.inversion.free import Free
 from udehydro.richards.inversion.gauge import check_gauge, refuse
 from udehydro.richards.inversion.inversion import Inversion
@@ -55,6 +56,18 @@ class Fitted:
     def values(self) -> Tensor:
         """(members, P) in physical units."""
         return self.inversion.unknowns.physical(self.x)
+
+    @property
+    def misfit(self) -> Tensor:
+        """chi2 by observation (members,), priors left out: about one where the fit is as good as sigma says."""
+        return sum(self.parts.values()) / max(sum(self.counts.values()), 1)
+
+    @property
+    def at_limit(self) -> tuple[tuple[str, ...], ...]:
+        """By member, the names of values that ended at one of their limits: the data ask for more, or say nothing."""
+        return tuple(
+            tuple(n for n, here in zip(self.names, row, strict=True) if here) for row in at_limit(self).tolist()
+        )
 
     @property
     def setting(self) -> Setting:
@@ -115,6 +128,12 @@ def fit(
         Where the data leave curves open, and that is to be refused.
     SolverError
         Where a column cannot be run at the start; names it.
+
+    Warns
+    -----
+    UserWarning
+        For curves that the data hardly determine; for values that ended at limits, members that did not converge, and
+        a misfit far beyond what sigma says.
     """
     if gauge not in ("warn", "refuse", "ignore"):
         raise ConfigError(f"gauge is 'warn', 'refuse' or 'ignore', got {gauge!r}.")
@@ -138,7 +157,10 @@ def fit(
     )
     unknowns.put_weights(found)
     parts = {n: now.parts[:, i] for i, n in enumerate(task.names)}
-    return Fitted(inversion, found, now.chi2, parts, task.counts, now.normal, iterations, converged)
+    fitted = Fitted(inversion, found, now.chi2, parts, task.counts, now.normal, iterations, converged)
+    if text := doubts(fitted):
+        warnings.warn(f"What was found is in doubt:\n{text}", stacklevel=2)
+    return fitted
 
 
 def _free_form(inversion: Inversion) -> bool:
