@@ -67,7 +67,8 @@ def _go(given: tuple, most: int) -> None:
 def _rules(tableau: Tableau, steps: Fixed | Adaptive) -> kernels.Rules:
     scheme = np.zeros((tableau.stages + 2, tableau.stages + 1))
     scheme[:-2, :-1], scheme[-2, :-1], scheme[-1] = tableau.a, tableau.b, error_weights(tableau)
-    rules = (newton.ITERATIONS, newton.SHORTER, newton.TOLERANCE, newton.WATER, newton.FLOOR, scheme)
+    rules = (newton.ITERATIONS, newton.SHORTER, newton.TOLERANCE, newton.WATER)
+    rules += (newton.FLOOR, newton.BEYOND, newton.NO_WORSE, scheme)
     if isinstance(steps, Fixed):
         return kernels.Rules(*rules, steps.steps, 1.0, 0.0, np.inf, 0)
     return kernels.Rules(*rules, 0, steps.tolerance, steps.smallest, steps.largest, steps.most)

@@ -61,6 +61,8 @@ class Rules(NamedTuple):
     tolerance: float
     water: float
     floor: float
+    beyond: float
+    no_worse: float
     scheme: np.ndarray
     equal: int
     error: float
@@ -443,27 +445,46 @@ def _to_saturation(start, step):
 
 
 @_inlined
+def _to_air_entry(t, beyond, start, step):
+    """As in :mod:`.newton`."""
+    part = 1.0
+    for a in range(len(t.layers)):
+        law, first, last, row, own = t.layers[a]
+        for j in range(first + 1, last):
+            p = t.soil[row + own * (j - first - 1)]
+            entry = -p[6] if law == VAN_GENUCHTEN else -p[3] if law == BROOKS_COREY else 0.0
+            if entry < 0.0 and start[j] >= entry and start[j] + step[j] < entry:
+                part = min(part, (entry * (1.0 + beyond) - start[j]) / step[j])
+    return part
+
+
+@_inlined
 def _newton(t, rules, w, tau, moved):
     """As :func:`.newton.solve`; whether a stage is solved, and the iterations."""
     psi, row, diagonal, start, step = w[PSI], w[ROW], w[DIAGONAL], w[START], w[STEP]
-    count, cuts, part, size = 0, 0, 1.0, 0.0
+    count, cuts, part, least, size = 0, 0, 1.0, 1.0, 0.0
     while True:
         _equations(t, w, tau, moved)
         now, done = _judge(rules.tolerance, rules.water, psi, w[KNOWN], row, diagonal, tau)
         if done:
             return True, count
-        if count == 0 or now <= (1.0 - 1e-4 * part) * size:
+        if count == 0 or now <= least * size:
             if count == rules.iterations:
                 return False, count
-            count, cuts, part, size = count + 1, 0, 1.0, now
+            count, cuts, part, least, size = count + 1, 0, 1.0, 1.0 - 1e-4, now
             for j in range(len(psi)):
                 start[j], step[j] = psi[j], -row[j]
-                diagonal[j] += rules.floor if psi[j] >= 0.0 else 0.0
+                diagonal[j] += rules.floor * abs(diagonal[j]) if w[CAPACITY, j] <= 0.0 else 0.0
             _solve(w[LOWER], diagonal, w[UPPER], step, w[FACTOR])
         else:
             if cuts == rules.shorter:
                 return False, count
-            part *= _to_saturation(start, step) if cuts == 0 else 0.5 if cuts < 3 else 0.25
+            cut, stores = 0.5 if cuts < 3 else 0.25, False
+            if cuts == 0:
+                dries, wets = _to_air_entry(t, rules.beyond, start, step), _to_saturation(start, step)
+                cut, stores = min(dries, wets), dries < wets
+            part *= cut
+            least = rules.no_worse if stores else 1.0 - 1e-4 * part
             cuts += 1
         _move(t.kinds, t.limits, psi, start, step, part)
 

@@ -9,14 +9,19 @@ from torch import Tensor
 
 from udehydro.richards.column import tridiagonal
 from udehydro.richards.column.problem import Problem
-from udehydro.richards.column.system import Linear
+from udehydro.richards.column.system import Linear, System
 
 ITERATIONS = 25
 SHORTER = 14
 TOLERANCE, WATER = 1e-6, 1e-10
 """What may be left of the equation of a node besides round-off: the lesser of a rate [cm/d] and of water [cm]."""
-FLOOR = 1e-10
-"""Added to the slope of saturated nodes [cm/cm]: saturated soil between closed ends has none, until a pond forms."""
+FLOOR = 1e-6
+"""Added to the diagonal of nodes that store nothing, as a share of it. All heads of soil between its air entry and a
+pond may move together without any change of water: without this a stage of such soil between closed ends has no step."""
+
+BEYOND, NO_WORSE = 1e-12, 1.0 + 1e-6
+"""How far beyond its air entry soil counts as unsaturated, as a share of it, and by how much a step to there may raise
+the sum of squares."""
 
 
 class Solved(NamedTuple):
@@ -81,27 +86,46 @@ class _Work:
         return _Work(self.problem, values, self.psi[keep], self.known[keep], self.tau[keep], linear, self.stuck[keep])
 
     def step(self) -> None:
-        """One iteration; the step of a column is shortened until its equations are better met."""
+        """One iteration; the step of a column is shortened until its equations are better met, or no worse with cells
+        that begin to store water."""
         a, size, system = self.linear, self.size, self.problem.system(self.values)
-        before, diagonal = self.psi, a.diagonal + FLOOR * (self.psi >= 0.0)
+        before, diagonal = self.psi, a.diagonal + FLOOR * a.diagonal.abs() * (a.capacity <= 0.0)
         step = tridiagonal.solve(a.lower, diagonal, a.upper, -a.row)
         psi, factor = system.project(before + step), torch.ones_like(size)
         self.at(psi, system.linear(psi, self.known, self.tau))
+        least = 1.0 - 1e-4 * factor
         for i in range(SHORTER):
-            worse = ~(self.size <= (1.0 - 1e-4 * factor) * size) & ~self.done
+            worse = ~(self.size <= least * size) & ~self.done
             if not bool(worse.any()):
                 return
             at = worse.nonzero()[:, 0]
-            # dry soil conducts next to nothing and asks for heads far above saturation: try no more than that first
-            cut = torch.full_like(size[at], 0.5 if i < 3 else 0.25) if i else _to_saturation(before[at], step[at])
-            factor = factor.index_copy(0, at, factor[at] * cut)
             part = self.select(at)
             system = self.problem.system(part.values)
+            cut, stores = torch.full_like(size[at], 0.5 if i < 3 else 0.25), torch.zeros_like(at, dtype=torch.bool)
+            if i == 0:
+                cut, stores = _first_cut(system, before[at], step[at])
+            factor = factor.index_copy(0, at, factor[at] * cut)
+            least = least.index_copy(0, at, torch.where(stores, NO_WORSE, 1.0 - 1e-4 * factor[at]))
             tried = system.project(before[at] + factor[at].unsqueeze(1) * step[at])
             again = system.linear(tried, part.known, part.tau)
             linear = Linear(*(t.index_copy(0, at, n) for t, n in zip(self.linear, again, strict=True)))
             self.at(self.psi.index_copy(0, at, tried), linear)
-        self.stuck = ~(self.size <= (1.0 - 1e-4 * factor) * size) & ~self.done
+        self.stuck = ~(self.size <= least * size) & ~self.done
+
+
+def _first_cut(system: System, before: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """By how much a step is cut first (columns,), and whether that takes a cell to where it begins to store water."""
+    dries, wets = _to_air_entry(system, before, step), _to_saturation(before, step)
+    return torch.minimum(dries, wets), dries < wets
+
+
+def _to_air_entry(system: System, before: Tensor, step: Tensor) -> Tensor:
+    """The part of a step (columns,) that takes the first saturated cell just beyond an air entry below zero: how far
+    the heads of soil that stores nothing have to fall, no equation tells; one where none gets there."""
+    psi, step = system.geometry.cells(before), system.geometry.cells(step)
+    entry = system.air_entry(psi)
+    falls = (entry < 0.0) & (psi >= entry) & (psi + step < entry)
+    return torch.where(falls, (entry * (1.0 + BEYOND) - psi) / torch.where(falls, step, 1.0), 1.0).amin(1)
 
 
 def _to_saturation(psi: Tensor, step: Tensor) -> Tensor:

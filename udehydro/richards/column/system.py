@@ -136,6 +136,11 @@ class System:
             parts.append(g.thickness[where] * theta)
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
+    def air_entry(self, cells: Tensor) -> Tensor:
+        """Heads from which upwards the soil of cells is saturated (columns, cell), in the shape of their heads."""
+        parts = zip(self.column.layers, self.soil, self.geometry.layers, strict=True)
+        return torch.cat([layer.law.air_entry(p, cells).expand_as(cells[:, where]) for layer, p, where in parts], 1)
+
     def _conductivity(self, points: Sequence[Tensor]) -> list[Tensor]:
         """Conductivity at the nodes of every layer, its ends with the values of the cells beside."""
         parts = zip(self.column.layers, self._points(), points, strict=True)
