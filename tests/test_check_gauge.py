@@ -1,5 +1,6 @@
 """check_gauge: null directions are those of soils that run to the same data, and verdicts those of the theory."""
 
+import re
 import warnings
 from functools import cache
 
@@ -26,6 +27,7 @@ from udehydro.richards.column import (
 )
 from udehydro.richards.inversion import Free, Inversion, Observed, check_gauge, fit
 from udehydro.richards.inversion.anchors import anchors
+from udehydro.richards.inversion.gauge import refuse
 from udehydro.richards.laws import Gauged, MonotoneSpline, VanGenuchten
 
 GRID = Grid.uniform(40.0, 8)
@@ -108,7 +110,19 @@ class TestVerdicts:
         dry = check(Flux(RAIN), -2000.0, ("theta",))["shift"]
         wet = check(Flux(RAIN), -40.0, ("theta",))["shift"]
         assert dry.weak and not wet.weak and float(dry.sd[0]) > 100.0 * float(wet.sd[0])
-        assert "HARDLY KNOWN" in str(dry) and "tensiometer" in str(dry)
+        assert "HARDLY KNOWN" in str(dry) and "one tensiometer" in str(dry)
+        poor = Observed("psi", observed("psi")[0].values, 2.0, depth=5.0, log=True)
+        found = check(Flux(RAIN), MOIST, [*observed("theta"), poor])
+        assert found.weak == found.open == ("shift",) and not found.free
+        assert "one tensiometer" not in str(found) and "a tensiometer with a smaller error" in str(found)
+        with pytest.raises(ConfigError, match="(?s)curves open:.*shift.*HARDLY KNOWN"):
+            refuse(found)
+
+    def test_units(self):
+        found = check(Flux(RAIN), MOIST, ("theta", "psi"))
+        assert re.search("scale.*known to [0-9.e-]+ by", str(found)) and re.search(
+            "known to [0-9.e-]+ cm by", str(found)
+        )
 
     def test_better_sensors_know_more(self):
         """Ten times smaller errors, a tenth of the standard deviation."""
@@ -178,7 +192,7 @@ class TestBeforeFitting:
         task = self.inversion(("theta",))
         with pytest.warns(UserWarning, match="(?s)do not determine the curves.*shift.*FREE"):
             fit(task, steps=1)
-        with pytest.raises(ConfigError, match="(?s)open, whatever their noise.*shift.*tensiometer"):
+        with pytest.raises(ConfigError, match="(?s)families of curves open:.*shift.*FREE.*one tensiometer"):
             fit(task, steps=1, gauge="refuse")
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -125,7 +125,7 @@ def fit(
     Raises
     ------
     ConfigError
-        Where the data leave curves open, and that is to be refused.
+        Where the data leave curves open, or hardly determine them, and that is to be refused.
     SolverError
         Where a column cannot be run at the start; names it.
 
@@ -139,9 +139,9 @@ def fit(
         raise ConfigError(f"gauge is 'warn', 'refuse' or 'ignore', got {gauge!r}.")
     if gauge != "ignore" and _free_form(inversion):
         found = check_gauge(inversion, x)
-        if found.free and gauge == "refuse":
+        if gauge == "refuse":
             refuse(found)
-        if found.free or found.weak:
+        if found.open:
             warnings.warn(f"The data do not determine the curves:\n{found}", stacklevel=2)
     unknowns, task = inversion.unknowns, _Task(inversion, _start(inversion, x))
     everything = torch.ones_like(unknowns.low, dtype=torch.bool)

@@ -23,7 +23,7 @@ from udehydro.richards.inversion.free import Free
 from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.laws.gauged import Gauged
 
-UNITS = {"shift": "cm", "offset": "cm/d", "scale": "1", "level": "1"}
+UNITS = {"shift": " cm", "offset": " cm/d", "scale": "", "level": ""}
 START = {"shift": 0.0, "offset": 0.0, "scale": 1.0, "level": 0.0}
 WIDEST = {"shift": 1e4, "offset": 1e2, "scale": 3.0, "level": 1.0}
 """Standard deviations before any data: what is free moves no further (of the offset, by the mean conductivity)."""
@@ -36,6 +36,11 @@ REMEDY = {
     "scale": "one increment of water content or storage, or one flux",
     "level": "one water content, where the head is known",
 }
+BETTER = (
+    "a tensiometer with a smaller error, or where the soil is wetter, a water table or a pond: heads at the wet end "
+    "add up from where the soil conducts next to nothing"
+)
+"""Remedy of a shift that a tensiometer hardly knows."""
 MEANING = {
     "shift": "all heads moved by the same amount",
     "offset": "K + c with heads that keep the diffusivity, and fluxes less c",
@@ -88,8 +93,10 @@ class Gauge:
         head = f"{self.name} ({MEANING[self.name]}): "
         if self.free:
             return head + f"FREE. Would decide: {REMEDY[self.name]}."
-        sd = f"known to {float(self.sd.max()):.2g} {UNITS[self.name]} by {'; '.join(self.fixed_by)}"
-        return head + (f"HARDLY KNOWN, {sd}. Would help: {REMEDY[self.name]}." if self.weak else f"{sd}.")
+        sd = f"known to {float(self.sd.max()):.2g}{UNITS[self.name]} by {'; '.join(self.fixed_by)}"
+        measured = any(by.startswith("psi") for by in self.fixed_by)
+        remedy = BETTER if self.name == "shift" and measured else REMEDY[self.name]
+        return head + (f"HARDLY KNOWN, {sd}. Would help: {remedy}." if self.weak else f"{sd}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +117,11 @@ class Gauges:
     def weak(self) -> tuple[str, ...]:
         """Names of those that are hardly decided."""
         return tuple(n for n, g in self.gauges.items() if g.weak)
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Names of all that the data leave open, free or hardly decided."""
+        return self.free + self.weak
 
     def __str__(self) -> str:
         return "\n".join(str(g) for g in self.gauges.values())
@@ -196,10 +208,8 @@ def refuse(found: Gauges) -> None:
     Raises
     ------
     ConfigError
-        Where a gauge is free.
+        Where a gauge is free, or hardly known.
     """
-    if found.free:
-        raise ConfigError(
-            "The data leave these families of curves open, whatever their noise:\n"
-            + "\n".join(str(found[n]) for n in found.free)
-        )
+    if found.open:
+        lines = "\n".join(str(found[n]) for n in found.open)
+        raise ConfigError(f"The data leave these families of curves open:\n{lines}")
