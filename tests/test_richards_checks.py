@@ -6,8 +6,21 @@ import torch
 
 from udehydro import Forcing
 from udehydro.errors import ConfigError, DataError
-from udehydro.richards.column import Column, Fixed, Flux, FreeDrainage, Grid, Layer, flow
+from udehydro.richards.column import (
+    Atmospheric,
+    Column,
+    Fixed,
+    Flux,
+    FreeDrainage,
+    Grid,
+    Head,
+    Layer,
+    RootUptake,
+    WaterTable,
+    flow,
+)
 from udehydro.richards.inversion import Free, Inversion, Observed, fit, fit_curves
+from udehydro.richards.inversion.fit import _Task
 from udehydro.richards.laws import BrooksCorey, Corrected, MonotoneSpline, VanGenuchten
 
 LOAM = {"theta_r": 0.065, "theta_s": 0.41, "Ks": 10.0, "alpha": 0.05, "n": 2.2}
@@ -41,14 +54,14 @@ class TestSoil:
     @pytest.mark.parametrize(
         ("p", "message"),
         [
-            ({"alpha": -0.05}, "Layer 0: alpha = -0.05 1/cm has to be above 0"),
-            ({"n": 0.5}, "n = 0.5 has to be above 1: m = 1 - 1/n in its place"),
-            ({"n": 1.0}, "n = 1 has to be above 1"),
-            ({"Ks": 0.0}, "Ks = 0 cm/d has to be above 0"),
-            ({"entry": -2.0}, "entry = -2 cm has to be zero or more"),
-            ({"theta_r": -0.01}, "theta_r = -0.01 has to be zero or more"),
-            ({"theta_r": 0.41}, "theta_r = 0.41 has to be below theta_s"),
-            ({"theta_s": 41.0}, "theta_s = 41 has to be at most 1: in per cent"),
+            ({"alpha": -0.05}, "Parameter .alpha. of layer 0 is -0.05 1/cm; it has to be above 0"),
+            ({"n": 0.5}, "'n' .* is 0.5; it has to be above 1: m = 1 - 1/n in its place"),
+            ({"n": 1.0}, "'n' .* is 1; it has to be above 1"),
+            ({"Ks": 0.0}, "'Ks' .* is 0 cm/d; it has to be above 0"),
+            ({"entry": -2.0}, "'entry' .* is -2 cm; it has to be zero or more"),
+            ({"theta_r": -0.01}, "'theta_r' .* is -0.01; it has to be zero or more"),
+            ({"theta_r": 0.41}, "'theta_r' .* is 0.41; it has to be below theta_s"),
+            ({"theta_s": 41.0}, "'theta_s' .* is 41; it has to be at most 1: in per cent"),
             ({"n": float("nan")}, "'n' is not finite"),
         ],
     )
@@ -60,24 +73,24 @@ class TestSoil:
         column = Column(GRID, [Layer(VanGenuchten(), 10.0), Layer(VanGenuchten())])
         n = torch.full((2, 3, 4), 2.0)
         n[1, 2, 3] = 0.9
-        with pytest.raises(ConfigError, match=r"Layer 1, member 1, .*\(1, 2\), cell 3 of the layer: n = 0.9"):
+        with pytest.raises(ConfigError, match=r"'n' of layer 1 is 0.9 \(member 1, .*\(1, 2\), cell 3\); it has"):
             flow(column, Forcing.clock(EDGES, (2, 3)), [LOAM, LOAM | {"n": n}], -100.0)
         named = Forcing.clock(EDGES, (2,), basins=("a", "b"))
-        with pytest.raises(ConfigError, match="Layer 0, basin b: Ks = -1"):
+        with pytest.raises(ConfigError, match=r"'Ks' of layer 0 is -1 cm/d \(basin b\)"):
             flow(column, named, [LOAM | {"Ks": torch.tensor([1.0, -1.0])}, LOAM], -100.0)
 
     @pytest.mark.parametrize("law", [BrooksCorey(), MonotoneSpline(free="parameters"), Corrected(VanGenuchten())])
     def test_every_law(self, law):
         name = next(n for n in law.ranges if n not in ("theta_r", "theta_s", "Ks"))
         drain(p=law.defaults, law=law)
-        with pytest.raises(ConfigError, match=f"{name} = .* has to be above"):
+        with pytest.raises(ConfigError, match=f"'{name}' .* has to be above"):
             drain(p=law.defaults | {name: 0.0}, law=law)
 
     @pytest.mark.parametrize(
         ("p", "message"),
         [
-            ({"alpha": 3.6}, "alpha = 3.6 1/cm is outside the usual 0.001 to 0.5 1/cm: in 1/m?"),
-            ({"Ks": 2.9e-6}, r"Ks = 2.9e-06 cm/d is outside .*: in m/s\?"),
+            ({"alpha": 3.6}, "'alpha' of layer 0 is 3.6 1/cm; it is outside the usual 0.001 to 0.5 1/cm: in 1/m?"),
+            ({"Ks": 2.9e-6}, r"'Ks' .* 2.9e-06 cm/d; it is outside .*: in m/s\?"),
         ],
     )
     def test_unusual(self, p, message):
@@ -149,3 +162,77 @@ class TestDoubts:
             fit(task, steps=1)
         with pytest.warns(UserWarning, match="chi2 / N is .* of member .* where one is expected"):
             fit(self.task(self.seen(1e-3, 0.02), (2,), Ks=Free(torch.tensor([4.0, 8.0]))))
+
+
+class TestBoundaries:
+    DENSITY = torch.ones(6)
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"top": Atmospheric(-0.5, 0.1)}, "'rain' of Atmospheric is -0.5; it has to be zero or more"),
+            ({"top": Atmospheric(0.5, 0.1, pond=-1.0)}, "'pond' of Atmospheric is -1; it has to be zero or more"),
+            ({"top": Atmospheric(0.0, 0.1, driest=15000.0)}, "'driest' .* has to be below zero, a head such as -15000"),
+            ({"bottom": WaterTable(-150.0)}, "'depth' of WaterTable is -150; .* positive downwards"),
+            ({"sinks": RootUptake(-0.3, DENSITY)}, "'transpiration' of RootUptake is -0.3"),
+            ({"sinks": RootUptake(0.3, 0.0 * DENSITY)}, "'density' .* not zero in all"),
+            (
+                {"sinks": RootUptake(0.3, torch.tensor([1.0, 1.0, -0.1, 0.0, 0.0, 0.0]))},
+                r"'density' .* -0.1 \(cell 2\)",
+            ),
+            ({"sinks": RootUptake(0.3, DENSITY, 10.0, 25.0, 400.0, 8000.0)}, "wilting < dry <= wet < anaerobic"),
+            ({"sinks": RootUptake(0.3, DENSITY, dry=-10.0)}, "'dry' .* is -10; it has to be in the order"),
+            ({"sinks": RootUptake(0.3, DENSITY, wilting=-300.0)}, "'wilting' .* is -300"),
+            ({"top": Atmospheric(0.0, 0.1), "pond0": -1.0}, "pond0 is a depth .* got -1 cm"),
+            ({"top": Atmospheric(0.0, 0.1), "psi0": -2e4}, "starts at -2e.04 cm at the surface, drier than 'driest'"),
+        ],
+    )
+    def test_impossible(self, given, message):
+        with pytest.raises(ConfigError, match=message):
+            drain(**given)
+
+    def test_a_series_is_named_with_basin_and_date(self):
+        rain = torch.zeros(3, 2)
+        rain[1, 1] = -9.0
+        forcing = Forcing({"rain": rain}, {"rain": "mm/d"}, EDGES, basins=("a", "b"))
+        with pytest.raises(DataError, match=r"\(series 'rain'\) is -0.9 \(basin b, 2001-05-02\)"):
+            drain(Atmospheric("rain"), forcing=forcing)
+
+    def test_what_is_unusual_but_possible(self):
+        drain(Atmospheric(0.5, -0.1))  # dew
+        drain(sinks=RootUptake(0.3, self.DENSITY, anaerobic=0.0, wet=-1.0, dry=-1.0))
+
+    def test_a_trial_that_no_column_can_have_goes_back(self):
+        """A member whose values cross in the search is turned back; the other goes on."""
+        column = Column(GRID, VanGenuchten(), Flux(-2.0), FreeDrainage())
+        free = {"theta_r": Free(torch.tensor([0.065, 0.065]), high=0.6), "theta_s": Free(torch.tensor([0.41, 0.42]))}
+        seen = Observed("theta", torch.full((4, 2), 0.3), 0.1, 10.0)
+        task = _Task(
+            Inversion(column, Forcing.clock(EDGES, (2,)), LOAM | free, -100.0, seen),
+            torch.tensor([[0.065, 0.41], [0.065, 0.42]]),
+        )
+        found = task.evaluate(torch.tensor([[0.5, 0.41], [0.07, 0.42]]), torch.arange(2))
+        assert found.chi2.isfinite().tolist() == [False, True]
+
+
+class TestStart:
+    @pytest.mark.parametrize("psi0", [100.0, torch.linspace(100.0, 10.0, 6)])
+    def test_suctions(self, psi0):
+        with pytest.warns(
+            UserWarning, match="psi0 is above zero in all cells, up to 100 cm: .* -100, for a suction"
+        ) as caught:
+            drain(psi0=psi0, bottom=Head(-10.0))
+        assert caught[0].filename == __file__
+
+    def test_a_water_content(self):
+        with pytest.warns(UserWarning, match=r"WaterContent\(0.2\), for a water content"):
+            drain(psi0=0.2)
+
+    def test_saturated_with_reason(self):
+        """Under a pond or a head, above a water table at the surface; saturated below a water table in the column."""
+        depth = torch.as_tensor(GRID.depth)
+        drain(Head(5.0), psi0=depth)
+        drain(bottom=WaterTable(0.0), psi0=depth)
+        drain(bottom=Head(32.0), psi0=depth + 2.0)
+        drain(Atmospheric(0.0, pond=2.0), psi0=depth, pond0=1.0)
+        drain(bottom=WaterTable(20.0), psi0=depth - 20.0)

@@ -223,6 +223,7 @@ class TestRuns:
         [(Fixed(4), "misses its balance"), (Adaptive(smallest=1e-5), "misses its balance")],
         ids=["fixed", "adaptive"],
     )
+    @pytest.mark.filterwarnings("ignore:psi0 is above zero")
     def test_failures(self, monkeypatch, steps, message):
         """Saturated soil between fluxes that do not agree."""
         column = Column(GRID, laws.VanGenuchten(), Flux(-1.0), Flux(0.0))

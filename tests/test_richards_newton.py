@@ -74,6 +74,7 @@ def test_gentle_rain_on_silty_clay():
 @pytest.mark.parametrize("psi0", [0.0, -1.0, 5.0])
 @pytest.mark.parametrize("steps", [Fixed(4), Adaptive()], ids=["fixed", "adaptive"])
 @pytest.mark.parametrize("in_torch", [False, True])
+@pytest.mark.filterwarnings("ignore:psi0 is above zero")
 def test_what_has_no_solution_is_refused(monkeypatch, psi0, steps, in_torch):
     """Saturated soil, more flowing in than out: no head, however high, balances that."""
     if in_torch:

@@ -5,16 +5,20 @@ for it, so that limits which switch (a pond that overflows, a seepage face that 
 iteration, by its own equation, not by trial around it. ``project`` puts a head where the boundary may have it: heads
 that are given or limited then never leave a residual, and all that does is water.
 
-A value is a number, a tensor that broadcasts to the batch, or the name of a series of the forcing.
+A value is a number, a tensor that broadcasts to the batch, or the name of a series of the forcing. ``impossible`` says
+which values a boundary cannot have.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from udehydro.richards.laws.limits import Wrong
 
 
 class Node(NamedTuple):
@@ -75,6 +79,10 @@ class WaterTable:
 
     units = {"depth": "cm"}
     ponds = False
+
+    def impossible(self, v: dict[str, Tensor]) -> Iterator[Wrong]:
+        if bool((wrong := v["depth"] < 0.0).any()):
+            yield Wrong("depth", "zero or more, a depth, positive downwards (Head for water above the surface)", wrong)
 
     def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
         return Closure(node.psi - (v["bottom"] - v["depth"]), (1.0, 0.0, 0.0), -node.supply)
@@ -141,9 +149,9 @@ class Atmospheric:
 
     Parameters
     ----------
-    rain, evaporation : potential rates [cm/d].
+    rain, evaporation : potential rates [cm/d]; evaporation below zero is dew.
     pond : depth at which the surface overflows [cm].
-    driest : lowest head of the surface [cm].
+    driest : lowest head of the surface [cm], in balance with the air. Soil below it would be wetted by the air.
     """
 
     rain: float | str | Tensor = 0.0
@@ -153,6 +161,14 @@ class Atmospheric:
 
     units = {"rain": "cm/d", "evaporation": "cm/d", "pond": "cm", "driest": "cm"}
     ponds = True
+
+    def impossible(self, v: dict[str, Tensor]) -> Iterator[Wrong]:
+        if bool((wrong := v["rain"] < 0.0).any()):
+            yield Wrong("rain", "zero or more: a sign, or a number for what is missing?", wrong)
+        if bool((wrong := v["pond"] < 0.0).any()):
+            yield Wrong("pond", "zero or more, a depth of water", wrong)
+        if bool((wrong := v["driest"] >= 0.0).any()):
+            yield Wrong("driest", "below zero, a head such as -15000", wrong)
 
     def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
         held, potential = node.psi.clamp_min(0.0), v["rain"] - v["evaporation"]

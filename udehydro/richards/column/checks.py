@@ -3,47 +3,118 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
-from udehydro.errors import ConfigError
-from udehydro.richards.column.problem import Problem
+from udehydro.errors import ConfigError, DataError, UdehydroError
+from udehydro.richards.column.boundary import Atmospheric, Head, WaterTable
+from udehydro.richards.column.problem import Problem, parts
 from udehydro.richards.laws.limits import Wrong, impossible, unusual
 
 
-def check_soil(problem: Problem) -> None:
-    """Refuse parameters with which a law means nothing.
+def check_values(problem: Problem) -> None:
+    """Refuse parameters with which a law means nothing, and values that boundaries and sinks cannot have.
+
+    Raises
+    ------
+    ConfigError, DataError
+        Names layer or part, value, column and, of what varies in time, date; ``failed`` marks the columns (*batch).
+    """
+    for i, layer in enumerate(problem.column.layers):
+        values = _values(problem, "soil", i)
+        for wrong in impossible(layer.law.ranges, values):
+            raise _error(problem, ConfigError, _of_soil(problem, i, wrong, values), wrong.where)
+    for kind, i, part in parts(problem.column):
+        values = _values(problem, kind, i)
+        for wrong in part.impossible(values) if hasattr(part, "impossible") else ():
+            series = isinstance(getattr(part, wrong.name), str)
+            text = f"'{wrong.name}' of {type(part).__name__}" + (
+                f" (series '{getattr(part, wrong.name)}')" if series else ""
+            )
+            text = f"The {text} is {_where(problem, wrong, values)}; it has to be {wrong.text}."
+            raise _error(problem, DataError if series else ConfigError, text, wrong.where)
+
+
+def check_start(problem: Problem, psi: Tensor) -> None:
+    """Refuse soil that is drier at the surface than the driest head an Atmospheric top gives it: water would come from
+    nowhere.
 
     Raises
     ------
     ConfigError
-        Names layer, parameter, value and column.
     """
-    for i, (law, values) in enumerate(_soils(problem)):
-        for wrong in impossible(law.ranges, values):
-            raise ConfigError(_said(problem, i, wrong, values))
+    if not isinstance(problem.column.top, Atmospheric):
+        return
+    driest = _values(problem, "top", 0)["driest"][:1, :, :1]
+    psi = psi.detach()
+    wrong = psi[None, :, :1] < driest
+    if bool(wrong.any()):
+        column = int(wrong.flatten().nonzero()[0])
+        text = (
+            f"The soil starts at {float(psi[column, 0]):.4g} cm at the surface{problem.column_name(column)}, drier "
+            "than 'driest' of Atmospheric, which would wet it: start wetter, or lower 'driest'."
+        )
+        raise _error(problem, ConfigError, text, wrong)
 
 
-def warn_of_soil(problem: Problem, stacklevel: int) -> None:
-    """Warn of parameters outside the ranges of their law; Python shows a warning once for every place and text."""
-    for i, (law, values) in enumerate(_soils(problem)):
-        for wrong in unusual(law.ranges, values):
-            warnings.warn(_said(problem, i, wrong, values), stacklevel=stacklevel + 1)
-
-
-def _soils(problem: Problem):
+def warn_of(problem: Problem, psi: Tensor, pond: Tensor, stacklevel: int) -> None:
+    """Warn of parameters outside the ranges of their law, and of heads at the start (columns, cell) that are all above
+    zero where nothing saturates the soil. Python shows a warning once for every place and text."""
     for i, layer in enumerate(problem.column.layers):
-        yield layer.law, {k[2]: v for k, v in zip(problem.keys, problem.inputs, strict=True) if k[:2] == ("soil", i)}
+        values = _values(problem, "soil", i)
+        for wrong in unusual(layer.law.ranges, values):
+            warnings.warn(_of_soil(problem, i, wrong, values), stacklevel=stacklevel + 1)
+    psi = psi.detach()
+    wet = (psi > 0.0).all(1) & ~_saturates(problem, pond)
+    if bool(wet.any()):
+        column = int(wet.nonzero()[0])
+        high = float(psi[column].max())
+        instead = f"WaterContent({high:.3g}), for a water content?" if high < 1.0 else f"{-high:.4g}, for a suction?"
+        warnings.warn(
+            f"psi0 is above zero in all cells, up to {high:.4g} cm{problem.column_name(column)}: the soil starts "
+            f"saturated. Heads are negative where it is not: {instead}",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _saturates(problem: Problem, pond: Tensor) -> Tensor:
+    """Columns (columns,) that something at their ends may have saturated: a pond, or a head that reaches so high."""
+    found = pond[:, 0] > 0.0
+    height = problem.geometry.depth * problem.geometry.gravity
+    for kind, _, end in parts(problem.column)[:2]:
+        v, rise = _values(problem, kind, 0), height if kind == "bottom" else 0.0
+        if isinstance(end, Head):
+            found = found | (v["psi"] > rise).any(0)[:, 0]
+        elif isinstance(end, WaterTable):
+            found = found | (v["depth"] <= 0.0).any(0)[:, 0]
+    return found.expand(problem.columns)
+
+
+def _values(problem: Problem, kind: str, i: int) -> dict[str, Tensor]:
+    return {k[2]: v for k, v in zip(problem.keys, problem.inputs, strict=True) if k[:2] == (kind, i)}
+
+
+def _of_soil(problem: Problem, layer: int, wrong: Wrong, values: Mapping[str, Tensor]) -> str:
+    unit = problem.column.layers[layer].law.ranges[wrong.name].unit
+    text = f"Parameter '{wrong.name}' of layer {layer} is {_where(problem, wrong, values, unit)}; it {wrong.text}"
+    return text if text.endswith("?") else f"{text}."
 
 
 @torch.no_grad()
-def _said(problem: Problem, layer: int, wrong: Wrong, values) -> str:
-    """A sentence on the first value that is wrong."""
-    _, column, cell = wrong.where.nonzero()[0].tolist()
-    value = values[wrong.name].expand_as(wrong.where)[0, column, cell]
-    where = problem.column_name(column if wrong.where.shape[1] > 1 else None)
-    where += f", cell {cell} of the layer" if wrong.where.shape[2] > 1 else ""
-    unit = problem.column.layers[layer].law.ranges[wrong.name].unit
-    unit = "" if unit == "1" else f" {unit}"
-    text = f"Layer {layer}{where}: {wrong.name} = {float(value):.3g}{unit} {wrong.text}"
-    return text if text.endswith("?") else f"{text}."
+def _where(problem: Problem, wrong: Wrong, values: Mapping[str, Tensor], unit: str = "1") -> str:
+    """``-0.5 cm/d (basin b, 2001-05-03, cell 2)``: the first value that is wrong."""
+    k, column, cell = wrong.where.nonzero()[0].tolist()
+    value = float(values[wrong.name].expand_as(wrong.where)[k, column, cell])
+    several = [size > 1 for size in wrong.where.shape]
+    names = [problem.label(k, column).rpartition(", ")[0]] if several[1] else []
+    names += [problem.label(k, column).rpartition(", ")[2]] if several[0] else []
+    names += [f"cell {cell}"] if several[2] else []
+    return f"{value:.3g}{'' if unit == '1' else f' {unit}'}" + (f" ({', '.join(names)})" if names else "")
+
+
+def _error(problem: Problem, kind: type[UdehydroError], text: str, wrong: Tensor) -> UdehydroError:
+    error = kind(text)
+    error.failed = wrong.any(0).any(-1).expand(problem.columns).reshape(problem.forcing.batch)
+    return error

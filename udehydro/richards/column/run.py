@@ -14,7 +14,7 @@ from udehydro.errors import ConfigError, SolverError
 from udehydro.forcing import Forcing
 from udehydro.richards.column.adjoint import attach
 from udehydro.richards.column.boundary import Atmospheric
-from udehydro.richards.column.checks import check_soil, warn_of_soil
+from udehydro.richards.column.checks import check_start, check_values, warn_of
 from udehydro.richards.column.column import Column
 from udehydro.richards.column.compiled_march import march
 from udehydro.richards.column.march import March
@@ -67,10 +67,11 @@ def flow(
     Warns
     -----
     UserWarning
-        For parameters outside the ranges of their law.
+        For parameters outside the ranges of their law, and heads at the start that are all above zero although nothing
+        at the ends saturates the soil.
     """
     start = begin(column, forcing, p, psi0, pond0, tableau)
-    warn_of_soil(start.problem, stacklevel=2)
+    warn_of(start.problem, start.psi, start.pond, stacklevel=2)
     leaves = (start.mass, *start.problem.inputs, *column.weights())
     graph = torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
     found = go(start, tableau, steps, graph, progress)
@@ -99,12 +100,15 @@ class Start(NamedTuple):
 def begin(column: Column, forcing: Forcing, p, psi0, pond0, tableau: Tableau) -> Start:
     check(tableau)
     problem = bind(column, forcing, p)
-    check_soil(problem)
+    check_values(problem)
     if isinstance(psi0, WaterContent):
         psi = _heads(problem, _initial(problem, "theta0", psi0.theta, column.grid.cells))
     else:
         psi = _initial(problem, "psi0", psi0, column.grid.cells)
+    check_start(problem, psi)
     pond = _initial(problem, "pond0", pond0, 1)
+    if bool((pond < 0.0).any()):
+        raise ConfigError(f"pond0 is a depth of water, zero or more; got {float(pond.detach().min()):g} cm.")
     if bool((pond != 0.0).any()) and not isinstance(column.top, Atmospheric):
         raise ConfigError(f"A {type(column.top).__name__} at the top holds no pond: pond0 needs an Atmospheric top.")
     return Start(problem, psi, pond, _water(problem, psi, pond), isinstance(psi0, WaterContent))

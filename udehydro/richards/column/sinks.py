@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from udehydro.richards.laws.limits import Wrong
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,21 @@ class RootUptake:
 
     units = {"transpiration": "cm/d", **dict.fromkeys(("anaerobic", "wet", "dry", "wilting"), "cm")}
     cells = ("density",)
+
+    def impossible(self, v: dict[str, Tensor]) -> Iterator[Wrong]:
+        """Which values roots cannot have."""
+        if bool((wrong := v["transpiration"] < 0.0).any()):
+            yield Wrong("transpiration", "zero or more", wrong)
+        if bool((wrong := (v["density"] < 0.0) | (v["density"].sum(-1, keepdim=True) <= 0.0)).any()):
+            yield Wrong("density", "zero or more by cell, and not zero in all", wrong)
+        order = "wilting < dry <= wet < anaerobic, heads below zero"
+        for name, wrong in (
+            ("wet", (v["wet"] >= v["anaerobic"]) | (v["wet"] > 0.0)),
+            ("dry", v["dry"] > v["wet"]),
+            ("wilting", v["wilting"] >= v["dry"]),
+        ):
+            if bool(wrong.any()):
+                yield Wrong(name, f"in the order {order}", wrong)
 
     def uptake(self, psi: Tensor, v: dict[str, Tensor], thickness: Tensor) -> Tensor:
         """Water taken out of every cell (columns, cell), cm/d."""

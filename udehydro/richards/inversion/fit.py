@@ -196,7 +196,7 @@ class _Task:
             try:
                 normal = self._linearise(full)
                 break
-            except SolverError as error:
+            except (SolverError, ConfigError) as error:  # of values that a column cannot have
                 bad = self._members(error)
                 if bool((full == self.known)[bad].all()) or not bool(bad.any()):
                     raise
@@ -207,11 +207,11 @@ class _Task:
         self.known[good] = full[good]
         return normal.take(index)
 
-    def _members(self, error: SolverError) -> Tensor:
-        members = len(self.known)
-        if error.failed is None:
+    def _members(self, error: SolverError | ConfigError) -> Tensor:
+        members, failed = len(self.known), getattr(error, "failed", None)
+        if failed is None:
             return torch.ones(members, dtype=torch.bool, device=self.known.device)
-        failed = error.failed.reshape(-1)
+        failed = failed.reshape(-1)
         return failed if members > 1 else failed.any().reshape(1)
 
     def _linearise(self, x: Tensor) -> Normal:
