@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from udehydro import Forcing
-from udehydro.errors import ConfigError, DataError
+from udehydro.errors import ConfigError, DataError, SolverError
 from udehydro.richards.column import (
     Atmospheric,
     Column,
@@ -236,3 +236,15 @@ class TestStart:
         drain(bottom=Head(32.0), psi0=depth + 2.0)
         drain(Atmospheric(0.0, pond=2.0), psi0=depth, pond0=1.0)
         drain(bottom=WaterTable(20.0), psi0=depth - 20.0)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+def test_second_derivatives_are_refused(penalty):
+    """Also where other paths lead to the parameter, which would otherwise be all that is returned."""
+    ks = torch.tensor(10.0, requires_grad=True)
+    total = drain(Flux(-1.0), p=LOAM | {"Ks": ks}).recharge.sum() + penalty * ks.square()
+    (plain,) = torch.autograd.grad(total, ks, retain_graph=True)
+    (first,) = torch.autograd.grad(total, ks, create_graph=True)
+    assert torch.equal(plain, first)
+    with pytest.raises(SolverError, match="first derivatives only"):
+        torch.autograd.grad(first, ks)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from udehydro.errors import SolverError
 from udehydro.richards.column import tridiagonal
 from udehydro.richards.column.march import March, Taken
 from udehydro.richards.column.problem import Problem
@@ -31,9 +31,15 @@ class _Attached(torch.autograd.Function):
         return found.psi, found.mass, found.volume
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, by_psi, by_mass, by_volume):
-        ctx.saved_tensors  # noqa: B018  complains where an input was changed in place since
+    def backward(ctx, *by):
+        leaves = ctx.saved_tensors  # complains where one was changed in place since
+        with torch.no_grad():
+            gradients = _Attached.pull(ctx, *(g.detach() for g in by))
+        return None, None, None, *_first_order(gradients, (*leaves, *by))
+
+    @staticmethod
+    def pull(ctx, by_psi, by_mass, by_volume) -> list[Tensor | None]:
+        """Derivatives by the water at the start and by all leaves."""
         wanted, count = ctx.wanted, len(ctx.problem.inputs)
         grads: list[Tensor | None] = [None] * count
         weights = [w for w, want in zip(ctx.problem.column.weights(), wanted[count:], strict=True) if want]
@@ -50,7 +56,30 @@ class _Attached(torch.autograd.Function):
             for total, part in zip(by_weights, along, strict=True):
                 total += part
         given = iter(by_weights)
-        return (None, None, None, lam, *grads, *(next(given) if want else None for want in wanted[count:]))
+        return [lam, *grads, *(next(given) if want else None for want in wanted[count:])]
+
+
+def _first_order(gradients: list[Tensor | None], inputs: tuple[Tensor, ...]) -> list[Tensor | None]:
+    """The gradients, which raise where they are differentiated again by what they were made from."""
+    if not torch.is_grad_enabled():
+        return gradients
+    at = [i for i, g in enumerate(gradients) if g is not None]
+    for i, g in zip(at, _FirstOrder.apply(len(at), *(gradients[i] for i in at), *inputs), strict=True):
+        gradients[i] = g
+    return gradients
+
+
+class _FirstOrder(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, count, *tensors):
+        return tuple(t.clone() for t in tensors[:count])
+
+    @staticmethod
+    def backward(ctx, *cotangents):
+        raise SolverError(
+            "Columns have first derivatives only: differentiate their gradient by finite differences, or take "
+            "Gauss-Newton's approximation of second derivatives from flow_along."
+        )
 
 
 def _step(problem: Problem, tableau: Tableau, step: Taken, after, ahead, by_volume, wanted, weights):
