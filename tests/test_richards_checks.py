@@ -16,12 +16,13 @@ from udehydro.richards.column import (
     Head,
     Layer,
     RootUptake,
+    Source,
     WaterTable,
     flow,
 )
 from udehydro.richards.inversion import Free, Inversion, Observed, fit, fit_curves
 from udehydro.richards.inversion.fit import _Task
-from udehydro.richards.laws import BrooksCorey, Corrected, MonotoneSpline, VanGenuchten
+from udehydro.richards.laws import BrooksCorey, Corrected, MonotoneSpline, VanGenuchten, soil_class
 
 LOAM = {"theta_r": 0.065, "theta_s": 0.41, "Ks": 10.0, "alpha": 0.05, "n": 2.2}
 GRID = Grid.uniform(30.0, 6)
@@ -184,6 +185,7 @@ class TestBoundaries:
             ({"sinks": RootUptake(0.3, DENSITY, dry=-10.0)}, "'dry' .* is -10; it has to be in the order"),
             ({"sinks": RootUptake(0.3, DENSITY, wilting=-300.0)}, "'wilting' .* is -300"),
             ({"top": Atmospheric(0.0, 0.1), "pond0": -1.0}, "pond0 is a depth .* got -1 cm"),
+            ({"top": Atmospheric(0.0, pond=0.5), "pond0": 1.0}, "pond0=1 cm is more than the 'pond' of Atmospheric"),
             ({"top": Atmospheric(0.0, 0.1), "psi0": -2e4}, "starts at -2e.04 cm at the surface, drier than 'driest'"),
         ],
     )
@@ -248,3 +250,25 @@ def test_second_derivatives_are_refused(penalty):
     assert torch.equal(plain, first)
     with pytest.raises(SolverError, match="first derivatives only"):
         torch.autograd.grad(first, ks)
+
+
+class Broken(VanGenuchten):
+    def conductivity(self, psi, p):
+        return torch.where(psi > -100.0, torch.nan, super().conductivity(psi, p))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"top": Flux(2.0)}, "cannot give the flux of 2 cm/d through its top. .* infiltration is negative"),
+        ({"bottom": Flux(-9.0)}, "cannot give the flux of -9 cm/d through its bottom"),
+        ({"sinks": Source(torch.full((6,), -0.3))}, "A Source takes out more than the soil has"),
+        ({"top": Flux(-200.0)}, "200 cm/d shall enter, more than the 10 cm/d .* Atmospheric"),
+        ({"top": Flux(-5.0), "bottom": Flux(0.0)}, r"between two given fluxes .* Layer\(law, specific_storage=1e-6\)"),
+        ({"top": Flux(-5.0), "law": Broken()}, "gave NaN"),
+        ({"top": Atmospheric(5.0), "p": soil_class("silty clay")}, "n below 2 and no air entry"),
+    ],
+)
+def test_why_a_step_cannot_be_solved(given, message):
+    with pytest.raises(SolverError, match=f"cannot be solved: 2001-05-0.*{message}"):
+        drain(**given)

@@ -37,9 +37,9 @@ def check_values(problem: Problem) -> None:
             raise _error(problem, DataError if series else ConfigError, text, wrong.where)
 
 
-def check_start(problem: Problem, psi: Tensor) -> None:
-    """Refuse soil that is drier at the surface than the driest head an Atmospheric top gives it: water would come from
-    nowhere.
+def check_start(problem: Problem, psi: Tensor, pond: Tensor) -> None:
+    """Refuse a start beyond the limits of an Atmospheric top, which brings water from nowhere: soil (columns, cell)
+    that is drier at the surface than its driest head, a pond (columns, 1) above that which overflows.
 
     Raises
     ------
@@ -47,16 +47,22 @@ def check_start(problem: Problem, psi: Tensor) -> None:
     """
     if not isinstance(problem.column.top, Atmospheric):
         return
-    driest = _values(problem, "top", 0)["driest"][:1, :, :1]
-    psi = psi.detach()
-    wrong = psi[None, :, :1] < driest
-    if bool(wrong.any()):
-        column = int(wrong.flatten().nonzero()[0])
+    psi, pond, v = psi.detach(), pond.detach(), _values(problem, "top", 0)
+    dry, high = psi[None, :, :1] < v["driest"][:1], pond[None] > v["pond"][:1]
+    if bool(dry.any()):
+        column = int(dry.flatten().nonzero()[0])
         text = (
             f"The soil starts at {float(psi[column, 0]):.4g} cm at the surface{problem.column_name(column)}, drier "
             "than 'driest' of Atmospheric, which would wet it: start wetter, or lower 'driest'."
         )
-        raise _error(problem, ConfigError, text, wrong)
+        raise _error(problem, ConfigError, text, dry)
+    if bool(high.any()):
+        column = int(high.flatten().nonzero()[0])
+        text = (
+            f"pond0={float(pond[column]):.4g} cm{problem.column_name(column)} is more than the 'pond' of Atmospheric, "
+            "beyond which the surface overflows."
+        )
+        raise _error(problem, ConfigError, text, high)
 
 
 def warn_of(problem: Problem, psi: Tensor, pond: Tensor, stacklevel: int) -> None:

@@ -108,6 +108,6 @@ class _Given(NamedTuple):
 def _give_up(problem: Problem, state: kernels.State) -> None:
     at = state.numbers[kernels.FAILED].nonzero()[0]
     interval, solved = state.numbers[kernels.INTERVAL, at], state.numbers[kernels.SOLVED, at] > 0
-    parts = (at, interval, at < 0, state.times[kernels.REST, at], solved, state.nodes[2, at])
-    at, interval, ok, h, *given = (torch.from_numpy(x) for x in parts)
-    _fail(problem, at, interval, ok, h, _Given(*given))
+    parts = (at, interval, at < 0, state.times[kernels.REST, at], state.nodes[0, at], solved, state.nodes[2, at])
+    at, interval, ok, h, psi, *given = (torch.from_numpy(x) for x in parts)
+    _fail(problem, at, interval, ok, h, _Given(*given), psi)

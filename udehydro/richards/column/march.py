@@ -9,6 +9,7 @@ from torch import Tensor
 
 from udehydro.errors import SolverError
 from udehydro.richards.column import tridiagonal
+from udehydro.richards.column.failure import remedy
 from udehydro.richards.column.newton import ITERATIONS, solve
 from udehydro.richards.column.problem import Problem
 from udehydro.richards.column.steps import Adaptive, Fixed, error_weights
@@ -111,7 +112,7 @@ def march(
             proposed[at] = _propose(tableau, steps, trial, h, proposed[at], ends & ok)
         given_up = ~ok if fixed else ~ok & ((h <= steps.smallest) | (taken[at] >= steps.most))
         if bool(given_up.any()):
-            _fail(problem, at, ka, ~given_up, h, trial)
+            _fail(problem, at, ka, ~given_up, h, trial, psi[at])
         taken[at] += 1
         on = ok.nonzero()[:, 0]
         step = Taken(at, ka, h, ends, mass[at], trial.stages).select(on)
@@ -189,7 +190,7 @@ def _propose(tableau: Tableau, steps: Adaptive, trial: _Trial, h: Tensor, before
     return torch.where(cut, torch.maximum(new, before), new).clamp(steps.smallest, steps.largest)
 
 
-def _fail(problem: Problem, at: Tensor, k: Tensor, ok: Tensor, h: Tensor, trial: _Trial) -> None:
+def _fail(problem: Problem, at: Tensor, k: Tensor, ok: Tensor, h: Tensor, trial: _Trial, psi: Tensor) -> None:
     failed = torch.zeros(problem.columns, dtype=torch.bool, device=at.device)
     failed[at[~ok]] = True
     i = int((~ok).nonzero()[0, 0])
@@ -204,7 +205,6 @@ def _fail(problem: Problem, at: Tensor, k: Tensor, ok: Tensor, h: Tensor, trial:
     worst = int(torch.where(residual.isfinite(), residual, torch.inf).argmax())
     raise SolverError(
         f"A step of {float(h[i]):.3g} d cannot be solved: {where}, {problem.node_name(worst)} misses its balance by "
-        f"{float(residual[worst]):.3g} cm ({elements}). Saturated soil between two given fluxes needs a head at one "
-        "end or a specific storage; else take smaller steps (Adaptive), finer cells there, or a law with an air entry.",
+        f"{float(residual[worst]):.3g} cm ({elements}). {remedy(problem, int(k[i]), int(at[i]), psi[i], residual)}",
         failed.reshape(problem.forcing.batch),
     )

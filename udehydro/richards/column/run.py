@@ -105,12 +105,12 @@ def begin(column: Column, forcing: Forcing, p, psi0, pond0, tableau: Tableau) ->
         psi = _heads(problem, _initial(problem, "theta0", psi0.theta, column.grid.cells))
     else:
         psi = _initial(problem, "psi0", psi0, column.grid.cells)
-    check_start(problem, psi)
     pond = _initial(problem, "pond0", pond0, 1)
     if bool((pond < 0.0).any()):
         raise ConfigError(f"pond0 is a depth of water, zero or more; got {float(pond.detach().min()):g} cm.")
     if bool((pond != 0.0).any()) and not isinstance(column.top, Atmospheric):
         raise ConfigError(f"A {type(column.top).__name__} at the top holds no pond: pond0 needs an Atmospheric top.")
+    check_start(problem, psi, pond)
     return Start(problem, psi, pond, _water(problem, psi, pond), isinstance(psi0, WaterContent))
 
 
