@@ -8,7 +8,7 @@ from test_plot import texts
 
 from udehydro import Forcing, plot
 from udehydro.errors import ConfigError
-from udehydro.richards.column import Atmospheric, Column, Fixed, FreeDrainage, Grid, Layer, flow
+from udehydro.richards.column import Atmospheric, Column, Fixed, FreeDrainage, Grid, Layer, RootUptake, Source, flow
 from udehydro.richards.inversion import Bands
 from udehydro.richards.laws import VanGenuchten, soil_class
 
@@ -35,6 +35,29 @@ def test_column(run):
     assert np.allclose(np.asarray(mesh).reshape(6, 3), 0.5 * (run.theta[1:, 1] + run.theta[:-1, 1]).T)
     assert below.yaxis_inverted() and "pF" in texts(plot.soil_column(run, "psi"))
     assert plot.png(fig, dpi=40).startswith(b"\x89PNG") and dict(matplotlib.rcParams) == before
+
+
+def test_column_with_roots_and_runoff(run):
+    """All that comes and goes, also what sinks take; infiltration says that it is net."""
+    top = Atmospheric(torch.tensor([0.0, 200.0, 0.0]), 0.2)
+    sinks = [RootUptake(0.3, torch.ones(6)), Source(torch.full((6,), -1e-3))]
+    soil, edges = dict(soil_class("loam"), entry=1.0), run.forcing.time_edge
+    for few, name in ((sinks[:1], "root uptake"), (sinks, "taken out by sinks")):
+        column = Column(Grid.uniform(30.0, 6), VanGenuchten(), top, FreeDrainage(), few)
+        found = flow(column, Forcing.clock(edges), soil, -60.0, steps=Fixed(40))
+        drawn = {p.get_label(): p.get_data().values for p in plot.soil_column(found).axes[0].patches}
+        assert np.allclose(drawn[name], found.uptake.sum(-1) / 0.25) and found.uptake.sum() > 0.05
+        assert np.allclose(drawn["runoff"], found.runoff / 0.25) and found.runoff.sum() > 1.0
+        assert np.allclose(drawn["infiltration, net of evaporation"], found.infiltration / 0.25)
+
+
+def test_wide_bands_leave_the_curves_in_sight():
+    psi, law, p = -torch.logspace(0, 3, 20), VanGenuchten(), soil_class("loam")
+    theta, k = law.theta(psi, p), law.conductivity(psi, p)
+    bands = Bands(theta, torch.full_like(theta, 30.0), k.log(), torch.full_like(k, 30.0))
+    left, right = plot.soil_curves({"fit": bands}, psi).axes
+    assert -0.05 < left.get_ylim()[0] < float(theta.min()) and float(theta.max()) < left.get_ylim()[1] < 0.6
+    assert right.get_ylim()[1] < 1e3
 
 
 def test_curves():

@@ -13,11 +13,12 @@ from torch import Tensor
 from udehydro.errors import ConfigError
 from udehydro.plot.style import COUNTED, LINES, OBSERVED, RAIN, figure, tidy
 from udehydro.richards.column.result import ColumnRun
+from udehydro.richards.column.sinks import RootUptake
 from udehydro.richards.inversion.curves import Bands
 
 
 def soil_column(run: ColumnRun, of: str = "theta", *, element: int = 0) -> Figure:
-    """Water through both ends of a column, and a map of contents (or of suction, ``of="psi"``) over depth and time.
+    """Water through both ends of a column and into its roots, and a map of contents over depth and time.
 
     Parameters
     ----------
@@ -34,13 +35,12 @@ def soil_column(run: ColumnRun, of: str = "theta", *, element: int = 0) -> Figur
     edges, days = run.forcing.time_edge, run.forcing.days.detach().cpu().numpy()
     fig = figure(10.0, 5.6)
     top, below = fig.subplots(2, 1, sharex=True, height_ratios=(1.0, 1.8))
-    series = {"infiltration": RAIN, "recharge": LINES[0], "runoff": LINES[1], "evaporation": LINES[2]}
-    for name, colour in series.items():
-        values = _one(getattr(run, name), element) / days
+    for (name, series), colour in zip(_moved(run).items(), (RAIN, *LINES), strict=False):
+        values = _one(series, element) / days
         if values.any():
-            top.stairs(values, edges, color=colour, label=name, fill=name == "infiltration", linewidth=1.2)
-    tidy(top, ylabel="moved [cm/d]", title="Water through the ends of the column")
-    top.legend(frameon=False, ncols=4, fontsize="small")
+            top.stairs(values, edges, color=colour, label=name, fill=colour == RAIN, linewidth=1.2)
+    tidy(top, ylabel="moved [cm/d]", title="Water that came and went")
+    top.legend(frameon=False, ncols=5, fontsize="small")
     values, cells = _one(getattr(run, of), element, 1), np.asarray(run.column.grid.edges)
     label = "water content [-]"
     if of == "psi":
@@ -56,6 +56,18 @@ def soil_column(run: ColumnRun, of: str = "theta", *, element: int = 0) -> Figur
     below.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     fig.colorbar(image, ax=below, label=label)
     return fig
+
+
+def _moved(run: ColumnRun) -> dict[str, Tensor]:
+    """Volumes (T, *batch) by label; those of sinks together, positive where they take water out."""
+    roots = all(isinstance(sink, RootUptake) for sink in run.column.sinks)
+    return {
+        "infiltration, net of evaporation": run.infiltration,
+        "recharge": run.recharge,
+        "runoff": run.runoff,
+        "evaporation": run.evaporation,
+        "root uptake" if roots else "taken out by sinks": run.uptake.sum(-1),
+    }
 
 
 def soil_curves(
@@ -97,9 +109,12 @@ def soil_curves(
 
 
 def _finish(left: Axes, right: Axes, suction: np.ndarray, visited) -> None:
-    kept = [values for line in right.lines if len(values := np.asarray(line.get_ydata(), float))]
-    high = max(v[np.isfinite(v)].max() for v in kept)
-    low = max(min(v[v > 0].min() for v in kept), 1e-10 * high)
+    """Axes as the curves and points need them, whatever the bands."""
+    shown = _shown(left)
+    room = 0.08 * (shown.max() - shown.min()) + 0.01
+    left.set_ylim(shown.min() - room, shown.max() + room)
+    shown = _shown(right)
+    high, low = shown.max(), max(shown[shown > 0.0].min(), 1e-10 * shown.max())
     right.set_yscale("log")
     right.set_ylim(0.5 * low, 3.0 * high)
     for axes in (left, right):
@@ -114,6 +129,11 @@ def _finish(left: Axes, right: Axes, suction: np.ndarray, visited) -> None:
     if visited is not None:
         left.text(0.02, 0.02, "grey: not visited", transform=left.transAxes, fontsize="small", color="0.4")
     left.legend(frameon=False, fontsize="small")
+
+
+def _shown(axes: Axes) -> np.ndarray:
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+    return values[np.isfinite(values)]
 
 
 def _colours(count: int) -> Sequence[str]:
