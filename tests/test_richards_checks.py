@@ -1,6 +1,7 @@
 """What soil columns and their inversion refuse or warn of, since it would give wrong numbers without a word."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -123,6 +124,11 @@ class TestReadings:
 
     def test_missing_contents_and_limits_are_fine(self):
         Observed("theta", torch.tensor([0.0, torch.nan, 1.0]), 0.01, depth=10.0)
+
+    def test_tables_of_pandas(self):
+        table = pd.DataFrame({5.0: [0.2, 0.3], 10.0: [0.25, np.nan]})
+        found = Observed("theta", table, 0.01, depth=tuple(table.columns))
+        assert np.array_equal(found.values.numpy(), table, equal_nan=True)
 
     def test_suctions(self):
         depth, suction = (10.0, 30.0), torch.full((4, 2), 150.0)
@@ -272,3 +278,28 @@ class Broken(VanGenuchten):
 def test_why_a_step_cannot_be_solved(given, message):
     with pytest.raises(SolverError, match=f"cannot be solved: 2001-05-0.*{message}"):
         drain(**given)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: drain(forcing={"rain": [1.0]}), "takes a Column and a Forcing, got Column and dict"),
+        (lambda: drain(steps=4), "steps is Fixed"),
+        (lambda: drain(p=0.4), "p is a mapping of soil parameters"),
+        (lambda: drain(p=LOAM | {"Ks": "25"}), "'Ks' is a number or an array of numbers, got '25'"),
+        (lambda: drain(p={"ks": 3.0}), "Did you mean 'Ks'"),
+        (lambda: drain(p=LOAM | {"KSS": 3.0}), "Did you mean 'Ks'"),
+        (lambda: Column(GRID, VanGenuchten), "got the class VanGenuchten"),
+        (lambda: Column((0.0, 1.0), VanGenuchten()), "needs a Grid, got tuple"),
+        (lambda: soil_class("Sandy Loam"), "Did you mean 'sandy loam'"),
+    ],
+)
+def test_what_is_no_such_thing(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("observed", [[], [torch.zeros(4)]])
+def test_nothing_observed(observed):
+    with pytest.raises(ConfigError, match="needs what was observed"):
+        Inversion(Column(GRID, VanGenuchten()), Forcing.clock(EDGES), LOAM | {"Ks": Free(1.0)}, -100.0, observed)

@@ -196,8 +196,9 @@ class _Sum:
 def suggest(name: str, known: Iterable[str]) -> str:
     """``did you mean`` hint and the list of known names, for error messages."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
+    lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), lower, n=1)
+    hint = f" Did you mean '{lower[close[0]]}'?" if close else ""
     return f"{hint} Known: {', '.join(known) or 'none'}."
 
 

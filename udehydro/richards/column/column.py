@@ -48,7 +48,13 @@ class Column:
 
     def __post_init__(self):
         layers = (Layer(self.layers),) if isinstance(self.layers, SoilLaw) else self.layers
-        layers = (layers,) if isinstance(layers, Layer) else tuple(layers)
+        layers = (layers,) if isinstance(layers, Layer) else layers
+        if not isinstance(self.grid, Grid):
+            raise ConfigError(f"A column needs a Grid, got {type(self.grid).__name__}.")
+        if not isinstance(layers, Sequence):
+            got = f"the class {layers.__name__}" if isinstance(layers, type) else type(layers).__name__
+            raise ConfigError(f"Layers are a law (an object, such as VanGenuchten()) or a list of Layer, got {got}.")
+        layers = tuple(layers)
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "sinks", tuple(self.sinks) if isinstance(self.sinks, Sequence) else (self.sinks,))
         for layer in layers:

@@ -112,6 +112,12 @@ def bind(column: Column, forcing: Forcing, p: Mapping | Sequence[Mapping] | None
     DataError
         For series that the forcing lacks, or has without a unit or in one that is none of length or length per time.
     """
+    if not isinstance(column, Column) or not isinstance(forcing, Forcing):
+        got = f"{type(column).__name__} and {type(forcing).__name__}"
+        raise ConfigError(
+            f"flow takes a Column and a Forcing, got {got}. Forcing(values, units, time_edge) holds series; "
+            "Forcing.clock(days=...) where there are none."
+        )
     found: dict[Key, Tensor] = {}
     for i, (layer, values) in enumerate(zip(column.layers, by_layer(column, p), strict=True)):
         for name in layer.law.ranges:
@@ -150,6 +156,8 @@ def place(column: Column, forcing: Forcing, key: Key, value) -> Tensor:
 
 def by_layer(column: Column, p) -> list[Mapping]:
     """One mapping of parameters for every layer; one for all where one is given."""
+    if not (p is None or isinstance(p, Mapping | Sequence)) or isinstance(p, str):
+        raise ConfigError(f"p is a mapping of soil parameters, or one for every layer, got {type(p).__name__}.")
     p = [p] * len(column.layers) if p is None or isinstance(p, Mapping) else list(p)
     if len(p) != len(column.layers):
         raise ConfigError(f"p has parameters of {len(p)} layer(s), the column has {len(column.layers)} layer(s).")
@@ -220,7 +228,10 @@ def _by_cell(where: str, value, forcing: Forcing, width: int) -> Tensor:
 
 
 def _tensor(where: str, value, forcing: Forcing) -> Tensor:
-    value = torch.as_tensor(value, dtype=forcing.like.dtype, device=forcing.like.device)
+    try:
+        value = torch.as_tensor(value, dtype=forcing.like.dtype, device=forcing.like.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ConfigError(f"The {where} is a number or an array of numbers, got {value!r}.") from None
     if not bool(torch.isfinite(value).all()):
         raise ConfigError(f"The {where} is not finite: {value.detach().flatten()[:5].tolist()}.")
     return value

@@ -115,6 +115,8 @@ def begin(column: Column, forcing: Forcing, p, psi0, pond0, tableau: Tableau) ->
 
 
 def go(start: Start, tableau: Tableau, steps, keep: bool, progress: bool) -> March:
+    if not (steps is None or isinstance(steps, Fixed | Adaptive)):
+        raise ConfigError(f"steps is Fixed(4), Adaptive(), or the like, got {steps!r}.")
     nodes, mass = _nodes(start.problem, start.psi, start.pond), start.mass.detach().clone()
     with tqdm(total=len(start.problem.forcing), unit="interval", disable=not progress, leave=False) as bar:
         return march(start.problem, tableau, steps or Adaptive(), nodes, mass, keep, bar.update)

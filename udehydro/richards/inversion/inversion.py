@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from udehydro.errors import ConfigError
 from udehydro.forcing import Forcing
 from udehydro.richards.column.along import flow_along
 from udehydro.richards.column.column import Column
@@ -61,6 +62,8 @@ class Inversion:
     def __post_init__(self):
         observed = (self.observed,) if isinstance(self.observed, Observed) else tuple(self.observed)
         object.__setattr__(self, "observed", observed)
+        if not observed or not all(isinstance(series, Observed) for series in observed):
+            raise ConfigError("An inversion needs what was observed: one Observed, or several.")
         for series in observed:
             series.check(self.column, len(self.forcing), self.forcing.batch)
         where = setting(self.column, self.p, self.psi0)

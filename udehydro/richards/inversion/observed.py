@@ -72,7 +72,8 @@ class Observed:
             )
         if self.cumulative and self.kind not in VOLUMES:
             raise ConfigError(f"'{self.kind}' is no volume: it does not add up.")
-        values = torch.as_tensor(self.values, dtype=torch.float64).detach()
+        values = self.values if isinstance(self.values, Tensor) else np.array(self.values, dtype="float64")  # of pandas
+        values = torch.as_tensor(values, dtype=torch.float64).detach()
         sigma = torch.as_tensor(self.sigma, dtype=torch.float64).detach()
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "sigma", sigma)
