@@ -11,6 +11,9 @@ from tqdm import tqdm
 
 from udehydro.errors import SolverError
 
+UNTOLD = 1e30
+"""Variance of a value that nothing tells of: large, and finite, so that what does not depend on it has a band."""
+
 
 @dataclass
 class Normal:
@@ -41,6 +44,15 @@ class Normal:
     def failed(cls, count: int, free: int, series: int, like: Tensor) -> Normal:
         zeros = like.new_zeros
         return cls(zeros(count) + torch.inf, zeros(count, free), zeros(count, free, free), zeros(count, series))
+
+
+def covariance_of(normal: Tensor) -> Tensor:
+    """Inverse (..., P, P) of normal matrices; a value that nothing tells of gets the variance UNTOLD, no covariance."""
+    size = normal.diagonal(dim1=-2, dim2=-1)
+    root = torch.where(size > 1.0 / UNTOLD, size, 1.0 / UNTOLD).sqrt()
+    unit = normal / root[..., :, None] / root[..., None, :]
+    unit = unit + torch.diag_embed(torch.where(size > 1.0 / UNTOLD, 1e-13, 1.0))
+    return torch.linalg.inv(unit) / root[..., :, None] / root[..., None, :]
 
 
 def step(now: Normal, x, damping, low, high, active, isotropic: float) -> tuple[Tensor, Tensor]:
@@ -85,7 +97,7 @@ def minimise(
 
     Returns
     -------
-    x (M, P), its normal equations, iterations (M,), converged (M,).
+    x (M, P), its normal equations, iterations (M,), converged (M,); a member whose trials all fail has not.
 
     Raises
     ------
@@ -122,7 +134,8 @@ def minimise(
             x[index[better]] = trial[better]
             now.put(index[better], new.take(better))
             arrived = now.chi2[index] <= stop[index]
-            converged[index] = gained | nothing | arrived
+            # where trials cannot even be evaluated, a short step says nothing of a minimum
+            converged[index] = gained | nothing & new.chi2.isfinite() | arrived
             going[index] = ~(gained | nothing | arrived)
             bar.update()
             bar.set_postfix(members=len(index), median=f"{now.chi2.median():.4g}")

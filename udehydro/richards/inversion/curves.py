@@ -14,7 +14,7 @@ from udehydro.richards.inversion.curve_search import Search
 from udehydro.richards.inversion.free import Free
 from udehydro.richards.inversion.points import points_of, tensor
 from udehydro.richards.laws.base import SoilLaw
-from udehydro.training.levenberg import minimise
+from udehydro.training.levenberg import covariance_of, minimise
 
 
 class Bands(NamedTuple):
@@ -136,13 +136,5 @@ def fit_curves(
     counts = {n: one(q.measured.sum(-1)) for n, q in search.points.items()}
     return CurveFit(
         law, search.names, one(x), search.physical(x), one(now.chi2), parts, counts,
-        one(_inverse(now.normal)), one(iterations), one(converged), search,
+        one(covariance_of(now.normal)), one(iterations), one(converged), search,
     )  # fmt: skip
-
-
-def _inverse(normal: Tensor) -> Tensor:
-    """Of normal matrices; a value that nothing tells of gets a large number, not infinity."""
-    root = normal.diagonal(dim1=-2, dim2=-1).sqrt().clamp_min(1e-150)
-    unit = normal / root[..., :, None] / root[..., None, :]
-    one = torch.eye(unit.shape[-1], dtype=unit.dtype)
-    return torch.linalg.inv(unit + 1e-13 * one) / root[..., :, None] / root[..., None, :]

@@ -21,7 +21,7 @@ from udehydro.richards.inversion.setting import Setting
 from udehydro.richards.inversion.visited import bands
 from udehydro.richards.laws import Corrected
 from udehydro.richards.laws.free_form import FreeForm
-from udehydro.training.levenberg import Normal, minimise
+from udehydro.training.levenberg import Normal, covariance_of, minimise
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +87,7 @@ class Fitted:
         """Covariance (members, P, P) of what was searched, by Laplace's approximation: of the column linearised at what
         was found, errors and priors being what they were said to be. A value that nothing tells of gets a large number,
         not infinity."""
-        root = self.normal.diagonal(dim1=-2, dim2=-1).sqrt().clamp_min(1e-150)
-        unit = self.normal / root[:, :, None] / root[:, None, :]
-        one = torch.eye(unit.shape[-1], dtype=unit.dtype, device=unit.device)
-        return torch.linalg.inv(unit + 1e-13 * one) / root[:, :, None] / root[:, None, :]
+        return covariance_of(self.normal)
 
     @property
     def sd(self) -> Tensor:
