@@ -16,8 +16,8 @@ SHORTER = 14
 TOLERANCE, WATER = 1e-6, 1e-10
 """What may be left of the equation of a node besides round-off: the lesser of a rate [cm/d] and of water [cm]."""
 FLOOR = 1e-6
-"""Added to the diagonal of nodes that store nothing, as a share of it. All heads of soil between its air entry and a
-pond may move together without any change of water: without this a stage of such soil between closed ends has no step."""
+"""Added to the diagonal of nodes that store nothing, as a share of it. All heads between air entry and pond may move
+together without any change of water: without this a stage of such soil between closed ends has no step."""
 
 BEYOND, NO_WORSE = 1e-12, 1.0 + 1e-6
 """How far beyond its air entry soil counts as unsaturated, as a share of it, and by how much a step to there may raise

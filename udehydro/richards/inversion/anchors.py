@@ -1,109 +1,51 @@
-"""What decides between curves that the equation itself does not tell apart: heads, fluxes, amounts and contents known.
+"""What decides between curves that the equation itself does not tell apart.
 
-These follow from the column and the kinds of data alone, whatever their noise.
+A gauge is decided where facts fix it alone: where it is in the row space of all combinations of gauges that they fix.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from udehydro.richards.column.boundary import Atmospheric, Flux, Head, SeepageFace, WaterTable
-from udehydro.richards.column.run import WaterContent
-from udehydro.richards.column.sinks import RootUptake
-from udehydro.richards.inversion.free import Free
+from udehydro.richards.column.result import ColumnRun
+from udehydro.richards.inversion.facts import Fact, facts, levels, parameters
 from udehydro.richards.inversion.inversion import Inversion
-from udehydro.richards.inversion.observed import STATES, VOLUMES
 
 
-def anchors(inversion: Inversion) -> dict[str, list[str]]:
-    """What decides each gauge, in words; nothing where it is free."""
-    return {
-        "shift": _heads(inversion),
-        "offset": _offsets(inversion),
-        "scale": _amounts(inversion),
-        "level": _contents(inversion),
-    }
+def names(inversion: Inversion) -> list[str]:
+    """The gauges of an inversion; every soil has a level of its own."""
+    return ["shift", "offset", "scale", *dict.fromkeys(levels(inversion))]
 
 
-def _known(value) -> bool:
-    return not isinstance(value, Free)
+def anchors(inversion: Inversion, x: Tensor | None = None, run: ColumnRun | None = None) -> dict[str, list[str]]:
+    """What decides each gauge, in words; nothing where it is free.
+
+    Parameters
+    ----------
+    x : (members, P) where numbers of free values are, by default the start.
+    run : the column there, which says what limits are met; without it all are.
+    """
+    x, gauges = inversion.unknowns.start if x is None else x, names(inversion)
+    known = [*facts(inversion, run), *parameters(inversion, inversion.at(x).p)]
+    decided = _alone(rows(known, gauges, len(x)))
+    words = [list(dict.fromkeys(f.words for f in known if any(n in row for row in f.fixes))) for n in gauges]
+    return {n: w if d else [] for n, w, d in zip(gauges, words, decided, strict=True)}
 
 
-def _ends(inversion: Inversion):
-    return (("top", inversion.column.top), ("bottom", inversion.column.bottom))
-
-
-def _heads(inversion: Inversion) -> list[str]:
-    """What knows a head."""
-    found = [s.name for s in inversion.observed if s.kind in ("psi", "pond")]
-    for where, end in _ends(inversion):
-        if isinstance(end, Head) and _known(end.psi) or isinstance(end, WaterTable) and _known(end.depth):
-            found.append(f"the head at the {where}")
-        if isinstance(end, (SeepageFace, Atmospheric)):
-            found.append(f"the limits of the {type(end).__name__} at the {where}, where they are met")
-    if not isinstance(inversion.psi0, WaterContent) and _known(inversion.psi0):
-        found.append("heads given at the start")
-    if any(isinstance(s, RootUptake) for s in inversion.column.sinks):
-        found.append("the heads at which roots stop")
-    if any(layer.specific_storage for layer in inversion.column.layers):
-        found.append("specific storage, which begins at head zero")
-    return found + _known_soils(inversion)
-
-
-def _offsets(inversion: Inversion) -> list[str]:
-    """What knows a flux, or heads at several contents. Without gravity fluxes do not feel an offset."""
-    found = [] if inversion.column.horizontal else _fluxes(inversion)
-    heads = [h for h in _heads(inversion) if "limits" not in h]
-    several = isinstance(inversion.psi0, Tensor) and bool((inversion.psi0 != inversion.psi0.flatten()[0]).any())
-    if len(heads) > 1 or several or any(s.kind == "psi" for s in inversion.observed):
-        found.append("heads at several contents")
-    if len(inversion.column.layers) > 1:
-        found.append("one head on both sides of an interface")
-    return found + _known_soils(inversion)
-
-
-def _fluxes(inversion: Inversion) -> list[str]:
-    found = [s.name for s in inversion.observed if s.kind in VOLUMES]
-    for where, end in _ends(inversion):
-        if isinstance(end, Flux) and _known(end.q):
-            found.append(f"the flux through the {where}")
-        if isinstance(end, Atmospheric) and _known(end.rain) and _known(end.evaporation):
-            found.append(f"the weather at the {where}")
+def rows(known: Sequence[Fact], gauges: Sequence[str], members: int) -> Tensor:
+    """All combinations of gauges that facts fix, (members, combination, gauge)."""
+    found = torch.zeros(members, sum(len(fact.fixes) for fact in known), len(gauges), dtype=torch.float64)
+    for i, row in enumerate(row for fact in known for row in fact.fixes):
+        for name, value in row.items():
+            found[:, i, gauges.index(name)] = torch.as_tensor(value).to(found)
     return found
 
 
-def _amounts(inversion: Inversion) -> list[str]:
-    """What knows an amount of water."""
-    found = [s.name for s in inversion.observed if s.kind in ("theta", *STATES, *VOLUMES)]
-    for where, end in _ends(inversion):
-        if isinstance(end, Flux) and _known(end.q) and not _zero(end.q):
-            found.append(f"the flux through the {where}")
-        if isinstance(end, Atmospheric) and _known(end.rain) and _known(end.evaporation):
-            found.append(f"the weather at the {where}")
-    if isinstance(inversion.psi0, WaterContent) and _known(inversion.psi0.theta):
-        found.append("water contents given at the start")
-    found += [f"the water that {type(s).__name__} moves" for s in inversion.column.sinks]
-    if any(layer.specific_storage for layer in inversion.column.layers):
-        found.append("the water of specific storage")
-    return found + _known_soils(inversion)
-
-
-def _contents(inversion: Inversion) -> list[str]:
-    """What knows a water content itself, not its changes."""
-    found = [s.name for s in inversion.observed if s.kind in ("theta", "storage")]
-    if isinstance(inversion.psi0, WaterContent) and _known(inversion.psi0.theta):
-        found.append("water contents given at the start")
-    return found
-
-
-def _zero(q) -> bool:
-    return not isinstance(q, str) and bool((torch.as_tensor(q) == 0.0).all())
-
-
-def _known_soils(inversion: Inversion) -> list[str]:
-    """Layers of which nothing is free: their curves decide for the others."""
-    if inversion.weights is not None or len(inversion.column.layers) < 2:
-        return []
-    setting = inversion.unknowns.setting
-    return [f"the known soil of layer {i}" for i, p in enumerate(setting.p) if all(_known(v) for v in p.values())]
+def _alone(fixed: Tensor) -> list[bool]:
+    """Whether unit vectors are in the row space of (members, combination, gauge), for all members."""
+    fixed = fixed / fixed.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+    inside = (torch.linalg.pinv(fixed, rtol=1e-9) @ fixed).diagonal(dim1=-2, dim2=-1)
+    return (inside > 1.0 - 1e-6).all(0).tolist()

@@ -17,18 +17,24 @@ from torch.func import jvp
 
 from udehydro.errors import ConfigError
 from udehydro.richards.column.along import follow
+from udehydro.richards.column.problem import place
+from udehydro.richards.column.result import ColumnRun
 from udehydro.richards.column.run import begin, collect, go
-from udehydro.richards.inversion.anchors import anchors
+from udehydro.richards.inversion.anchors import anchors, names, rows
+from udehydro.richards.inversion.facts import levels, parameters
 from udehydro.richards.inversion.free import Free
 from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.laws.gauged import Gauged
+from udehydro.training.levenberg import covariance_of
 
 UNITS = {"shift": " cm", "offset": " cm/d", "scale": "", "level": ""}
 START = {"shift": 0.0, "offset": 0.0, "scale": 1.0, "level": 0.0}
-WIDEST = {"shift": 1e4, "offset": 1e2, "scale": 3.0, "level": 1.0}
-"""Standard deviations before any data: what is free moves no further (of the offset, by the mean conductivity)."""
+WIDEST = {"shift": 1e4, "offset": 1.0, "scale": 3.0, "level": 1.0}
+"""Standard deviations before any data: what is free moves no further (of the offset: the mean conductivity)."""
 WEAK = {"shift": 5.0, "offset": 0.1, "scale": 0.1, "level": 0.02}
 """Standard deviations from which a gauge counts as hardly known; of the offset as a share of the mean conductivity."""
+GIVEN = 1e-4
+"""Standard deviation of numbers that are given: of contents, and of conductivities as a share of theirs."""
 REMEDY = {
     "shift": "one tensiometer, a water table or a pond, where the soil is wet: a dry head says little, since heads at "
     "the wet end add up from where the soil conducts next to nothing",
@@ -55,17 +61,20 @@ class Gauge:
 
     Attributes
     ----------
-    name : ``shift`` [cm], ``offset`` [cm/d], ``scale`` or ``level`` [1].
+    name : ``shift`` [cm], ``offset`` [cm/d], ``scale`` or ``level`` [1]. ``label`` says of which layer a level is,
+        where soils differ; ``layers`` are those that move.
     fixed_by : what decides; empty where nothing does, whatever the noise.
     sd : standard deviation (members,) to which the data of a linearised column know it, unknown states and fluxes being
         unknown, too; infinite where nothing decides.
-    limit : from which it counts as hardly known.
+    limit : (members,) or one for all, from which it counts as hardly known.
     """
 
     name: str
+    label: str
+    layers: tuple[int, ...]
     fixed_by: tuple[str, ...]
     sd: Tensor
-    limit: float
+    limit: Tensor | float
     _laws: tuple = field(repr=False)
 
     @property
@@ -77,8 +86,12 @@ class Gauge:
         """Decided in principle, hardly by these data."""
         return not self.free and bool((self.sd > self.limit).any())
 
-    def direction(self, psi: Tensor, layer: int = 0) -> tuple[Tensor, Tensor]:
-        """Change of theta and of K at heads ``psi`` per unit of the gauge: the null direction, where it is free."""
+    def direction(self, psi: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor]:
+        """Change of theta and of K of a layer, by default the first that moves, at heads ``psi`` per unit of the gauge:
+        the null direction, where it is free."""
+        layer = self.layers[0] if layer is None else layer
+        if layer not in self.layers:
+            return torch.zeros_like(psi), torch.zeros_like(psi)
         law, p = self._laws[layer]
         law = Gauged(law)
         at = torch.tensor(START[self.name], dtype=psi.dtype, device=psi.device)
@@ -90,7 +103,7 @@ class Gauge:
         return jvp(curves, (at,), (torch.ones_like(at),))[1]
 
     def __str__(self) -> str:
-        head = f"{self.name} ({MEANING[self.name]}): "
+        head = f"{self.label} ({MEANING[self.name]}): "
         if self.free:
             return head + f"FREE. Would decide: {REMEDY[self.name]}."
         sd = f"known to {float(self.sd.max()):.2g}{UNITS[self.name]} by {'; '.join(self.fixed_by)}"
@@ -140,19 +153,24 @@ def check_gauge(inversion: Inversion, x: Tensor | None = None) -> Gauges:
     x = inversion.unknowns.start if x is None else x
     setting = inversion.at(x)
     laws = tuple((layer.law, p) for layer, p in zip(setting.column.layers, setting.p, strict=True))
-    sd, mean = _sensitivity(inversion, x)
-    found = {}
-    for name, by in anchors(inversion).items():
+    with torch.no_grad():
+        run = inversion.run(x)
+        mean = _mean_conductivity(inversion, x, run)
+        sd = _sensitivity(inversion, x, mean)
+    own, found = levels(inversion), {}
+    for label, by in anchors(inversion, x, run).items():
+        name = label.split()[0]
         limit = WEAK[name] * (mean if name == "offset" else 1.0)
-        spread = sd[name] if by else torch.full_like(sd[name], torch.inf)
-        found[name] = Gauge(name, tuple(by), spread, limit, laws)
+        spread = sd[label] if by else torch.full_like(sd[label], torch.inf)
+        layers = tuple(i for i, level in enumerate(own) if name != "level" or level == label)
+        found[label] = Gauge(name, label, layers, tuple(by), spread, limit, laws)
     return Gauges(found)
 
 
 class _WithGauges(Inversion):
     """An inversion of gauges in place of soils: steps are those of the soils, which have the same values."""
 
-    def run_along(self, x: Tensor, more: Mapping | None = None):
+    def run_along(self, x: Tensor):
         now = self.at(x)
         plain = replace(now.column, layers=[replace(a, law=a.law.law) for a in now.column.layers])
         soils = [{n: v for n, v in p.items() if n not in START} for p in now.p]
@@ -163,43 +181,49 @@ class _WithGauges(Inversion):
         return run, follow(start, self.tableau, run, found, self.unknowns.along(x))
 
 
-def _sensitivity(inversion: Inversion, x: Tensor) -> tuple[dict[str, Tensor], float]:
-    """Standard deviations (members,) of all gauges, and the mean conductivity of the run."""
-    u, fixed = inversion.unknowns, inversion.at(x)
-    nuisance = u.keep(x, lambda key: key[0] != "soil")
-    with torch.no_grad(), u.weights_at(x):
-        mean = _mean_conductivity(inversion.run(x), fixed)
-        widest = {**WIDEST, "offset": mean}
-        lead = tuple(inversion.forcing.batch) if u.apart else ()
-        gauges = {n: Free(torch.full(lead, v), prior=widest[n]) for n, v in START.items()}
-        layers = [replace(layer, law=Gauged(layer.law)) for layer in inversion.column.layers]
-        p = [{**values, **gauges} for values in fixed.p]
-        task = _WithGauges(
-            replace(nuisance.column, layers=layers),
-            inversion.forcing,
-            p,
-            nuisance.psi0,
-            inversion.observed,
-            tableau=inversion.tableau,
-            steps=inversion.steps,
-        )
+def _sensitivity(inversion: Inversion, x: Tensor, mean: Tensor) -> dict[str, Tensor]:
+    """Standard deviations (members,) of all gauges; that of the offset before any data is the mean conductivity."""
+    task, at = _with_gauges(inversion, x)
+    with inversion.unknowns.weights_at(x):
         jacobian = task.residuals(task.unknowns.start)[2]
-    matrix = jacobian @ jacobian.mT + torch.diag_embed(task.unknowns.precision)
-    root = matrix.diagonal(dim1=-2, dim2=-1).sqrt().clamp_min(1e-150)
-    unit = matrix / root[:, :, None] / root[:, None, :] + 1e-14 * torch.eye(matrix.shape[-1]).to(matrix)
-    sd = torch.linalg.inv(unit).diagonal(dim1=-2, dim2=-1).sqrt() / root
-    labels = task.unknowns.names
-    return {n: sd[:, labels.index(n)] for n in START}, mean
+    precision = task.unknowns.precision.clone()
+    precision[:, at["offset"]] = mean**-2
+    numbers = rows(list(parameters(inversion, inversion.at(x).p)), list(at), len(x)).to(jacobian) / GIVEN
+    given = jacobian.new_zeros(*numbers.shape[:2], jacobian.shape[1])
+    given[..., list(at.values())] = numbers
+    matrix = jacobian @ jacobian.mT + given.mT @ given + torch.diag_embed(precision)
+    sd = covariance_of(matrix).diagonal(dim1=-2, dim2=-1).sqrt()
+    return {n: sd[:, i] for n, i in at.items()}
 
 
-def _mean_conductivity(run, fixed) -> float:
-    found = []
-    for layer, p, cells in zip(fixed.column.layers, fixed.p, fixed.column.cells_of_layers, strict=True):
-        psi = run.psi[..., cells]
-        values = {n: torch.as_tensor(v, dtype=psi.dtype, device=psi.device) for n, v in p.items()}
-        values = {n: v.unsqueeze(-1) if v.ndim and v.shape[-1:] != psi.shape[-1:] else v for n, v in values.items()}
-        found.append(layer.law.conductivity(psi, values).flatten())
-    return float(torch.cat(found).mean())
+def _with_gauges(inversion: Inversion, x: Tensor) -> tuple[_WithGauges, dict[str, int]]:
+    """An inversion of the gauges of soils and of all that is free besides soils, and where in it the gauges are."""
+    u, own = inversion.unknowns, levels(inversion)
+    nuisance = u.keep(x, lambda key: key[0] != "soil")
+    lead = tuple(inversion.forcing.batch) if u.apart else ()
+    starts = {label: START[label.split()[0]] for label in names(inversion)}
+    free = {n: Free(torch.full(lead, v), prior=WIDEST[n.split()[0]]) for n, v in starts.items()}
+    layers = [replace(layer, law=Gauged(layer.law)) for layer in inversion.column.layers]
+    common = {n: free[n] for n in ("shift", "offset", "scale")}
+    p = [{**v, **common, "level": free[level]} for v, level in zip(inversion.at(x).p, own, strict=True)]
+    how = {"tableau": inversion.tableau, "steps": inversion.steps}
+    column = replace(nuisance.column, layers=layers)
+    task = _WithGauges(column, inversion.forcing, p, nuisance.psi0, inversion.observed, **how)
+    first = {id(item.free): int(task.unknowns.where[0, item.first]) for item in task.unknowns.items}
+    return task, {n: first[id(f)] for n, f in free.items()}
+
+
+def _mean_conductivity(inversion: Inversion, x: Tensor, run: ColumnRun) -> Tensor:
+    """Of all cells and times of a run (members,)."""
+    found, now = [], inversion.at(x)
+    with inversion.unknowns.weights_at(x):
+        for i, (layer, cells) in enumerate(zip(now.column.layers, now.column.cells_of_layers, strict=True)):
+            psi = run.psi[..., cells].flatten(1, -2) if run.psi.ndim > 2 else run.psi[:, None, cells]
+            own = {n: v for n, v in now.p[i].items() if n in layer.law.ranges}
+            values = {n: place(now.column, inversion.forcing, ("soil", i, n), v)[0] for n, v in own.items()}
+            found.append(layer.law.conductivity(psi, values))
+    mean = torch.cat(found, dim=-1).mean((0, 2))
+    return mean if inversion.unknowns.apart else mean.mean().reshape(1)
 
 
 def refuse(found: Gauges) -> None:
