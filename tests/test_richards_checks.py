@@ -1,5 +1,7 @@
 """What soil columns and their inversion refuse or warn of, since it would give wrong numbers without a word."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -303,3 +305,26 @@ def test_what_is_no_such_thing(make, message):
 def test_nothing_observed(observed):
     with pytest.raises(ConfigError, match="needs what was observed"):
         Inversion(Column(GRID, VanGenuchten()), Forcing.clock(EDGES), LOAM | {"Ks": Free(1.0)}, -100.0, observed)
+
+
+def test_runs_and_fits_in_a_line():
+    run = drain(Atmospheric(1.0))
+    assert len(repr(run)) < 200 and "3 intervals from 2001-05-01 to 2001-05-04, batch (), 6 cells" in repr(run)
+    seen = Observed("theta", torch.tensor([[0.2, 0.21], [0.25, 0.3], [0.3, 0.32], [0.3, 0.33]]), 0.05, 10.0)
+    free = {"Ks": Free(torch.tensor([4.0, 8.0]), high=9.0), "theta_s": Free(torch.tensor([0.4, 0.41]), low=0.39)}
+    task = Inversion(
+        Column(GRID, VanGenuchten(), Flux(-2.0), FreeDrainage()), Forcing.clock(EDGES, (2,)), LOAM | free, -100.0, seen
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = fit(task, steps=8)
+    assert repr(found).startswith("Fitted(2 value(s) of 2 member(s), chi2 / N ") and len(repr(found)) < 200
+    rows = found.summary(1).splitlines()
+    theta_s, ks = (r.split() for r in rows[1:3])
+    assert ks[0] == "Ks" and float(ks[1]) == pytest.approx(float(found.values[1, 1]), rel=1e-3)
+    assert float(ks[2]) == pytest.approx(100.0 * float(found.sd[1, 1]), rel=0.1) and ks[3] == "%"
+    assert float(theta_s[2]) == pytest.approx(float(found.sd[1, 0]), rel=0.1) and "%" not in theta_s
+    assert [("at a limit" in r) for r in rows[1:3]] == [n in found.at_limit[1] for n in found.names]
+    assert rows[-1].startswith("chi2 / N")
+    with pytest.raises(ConfigError, match="none of the 2 member"):
+        found.summary(2)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from udehydro.forcing import Forcing
+from udehydro.forcing import Forcing, date
 from udehydro.richards.column.column import Column
 
 
@@ -68,6 +68,15 @@ class ColumnRun(States):
     accepted: Tensor
     rejected: Tensor
     iterations: Tensor
+
+    def __repr__(self) -> str:
+        steps = f"{int(self.accepted.sum())} steps, {int(self.rejected.sum())} more rejected"
+        first, last = date(self.forcing.time_edge[0]), date(self.forcing.time_edge[-1])
+        worst = float(self.balance_error.detach().abs().max())
+        return (
+            f"ColumnRun({len(self.forcing)} intervals from {first} to {last}, batch {self.forcing.batch}, "
+            f"{self.column.grid.cells} cells; {steps}; balance error {worst:.1e} cm)"
+        )
 
     def to_xarray(self):
         """CF-style Dataset with units: heads and contents on ``time_edge``, volumes on ``time``."""

@@ -21,7 +21,7 @@ def at_limit(fitted: Fitted) -> Tensor:
     """(members, P) whether a value ended at one of its limits."""
     u, x = fitted.inversion.unknowns, fitted.x
     span = u.high - u.low
-    slack = 1e-6 * torch.where(span.isfinite(), span, 0.0)
+    slack = 1e-4 * torch.where(span.isfinite(), span, 0.0)
     return (x <= u.low + slack) | (x >= u.high - slack)
 
 

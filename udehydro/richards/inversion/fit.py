@@ -18,6 +18,7 @@ from udehydro.richards.inversion.free import Free
 from udehydro.richards.inversion.gauge import check_gauge, refuse
 from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.inversion.setting import Setting
+from udehydro.richards.inversion.summary import line, table
 from udehydro.richards.inversion.visited import bands
 from udehydro.richards.laws import Corrected
 from udehydro.richards.laws.free_form import FreeForm
@@ -47,6 +48,14 @@ class Fitted:
     normal: Tensor = field(repr=False)
     iterations: Tensor
     converged: Tensor
+
+    def __repr__(self) -> str:
+        return line(self)
+
+    def summary(self, member: int = 0) -> str:
+        """A table of name, value, standard deviation, and what ended at a limit; standard deviations in per cent are
+        relative, of values whose logarithm was searched."""
+        return table(self, member)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,7 +100,8 @@ class Fitted:
 
     @property
     def sd(self) -> Tensor:
-        """Standard deviation (members, P) of what was searched: of logarithms, a relative error."""
+        """Standard deviation (members, P) of what was searched: a relative error where that is the logarithm
+        (``inversion.unknowns.logarithmic``)."""
         return self.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
 
 
