@@ -232,6 +232,17 @@ class TestRuns:
         assert fast.failed.tolist() == slow.failed.tolist() == [False, True]
         assert str(fast) == str(slow) and message in str(fast)
 
+    @pytest.mark.parametrize("steps", [Fixed(2), Adaptive(smallest=1e-5)], ids=["fixed", "adaptive"])
+    def test_failures_at_different_times(self, monkeypatch, steps):
+        """All columns that fail are named, whatever fails first; the message is of the first of them."""
+        column = Column(GRID, laws.VanGenuchten(), Flux(-1.0), Flux(0.0))
+        start = torch.tensor([[-30.0], [-20.0], [-10000.0], [0.0]])
+        calls = lambda: flow(column, clock(*range(1, 13), batch=(4,)), LOAM, start, steps=steps)  # noqa: E731
+        monkeypatch.setattr(compiled_march, "ROOM", 1)
+        fast, slow = both(monkeypatch, calls)
+        assert fast.failed.tolist() == slow.failed.tolist() == [True, True, False, True]
+        assert str(fast).split(" misses")[0] == str(slow).split(" misses")[0] and "3 of 4 column(s)" in str(fast)
+
     @pytest.mark.parametrize("change", [{"smallest": 1e-3, "first": 1e-3}, {"most": 3}])
     def test_errors_too_large(self, monkeypatch, change):
         steps = Adaptive(1e-10, **change)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from udehydro.richards.column import compiled, kernels, newton
-from udehydro.richards.column.march import March, Taken, _fail
+from udehydro.richards.column.failure import GivenUp, refuse
+from udehydro.richards.column.march import March, Taken
 from udehydro.richards.column.march import march as in_torch
 from udehydro.richards.column.problem import Problem
 from udehydro.richards.column.steps import Adaptive, Fixed, error_weights
@@ -33,17 +33,17 @@ def march(
     edges, volume = np.empty((2, len(days), columns, nodes)), np.zeros((len(days), columns, system.channels))
     most = max(8, min(ROOM // (columns * nodes * (1 + tableau.stages)), 1000))
     finished, taken = 0, []
-    while finished < len(days):
+    while ((numbers[kernels.INTERVAL] < len(days)) & (numbers[kernels.FAILED] == 0)).any():
         tape = _tape(most if keep else 0, columns, nodes, tableau.stages)
         _go((*given, kernels.Found(edges, volume, *tape)), most)
-        if numbers[kernels.FAILED].any():
-            _give_up(problem, given[-1])
         if keep:
             taken += _taken(numbers[kernels.RECORDED], *tape)
         now = int(numbers[kernels.INTERVAL].min())
         if tick is not None and now > finished:
             tick(now - finished)
         finished = now
+    if numbers[kernels.FAILED].any():
+        refuse(problem, _given_up(given[-1]))
     return March(*(torch.from_numpy(x) for x in (*edges, volume, *numbers[kernels.ACCEPTED :])), taken)
 
 
@@ -98,16 +98,8 @@ def _taken(count: np.ndarray, places: np.ndarray, lengths: np.ndarray, steps: np
     return found
 
 
-class _Given(NamedTuple):
-    """Steps that were given up: whether their equations were solved, and what these miss."""
-
-    done: Tensor
-    residual: Tensor
-
-
-def _give_up(problem: Problem, state: kernels.State) -> None:
+def _given_up(state: kernels.State) -> GivenUp:
     at = state.numbers[kernels.FAILED].nonzero()[0]
     interval, solved = state.numbers[kernels.INTERVAL, at], state.numbers[kernels.SOLVED, at] > 0
-    parts = (at, interval, at < 0, state.times[kernels.REST, at], state.nodes[0, at], solved, state.nodes[2, at])
-    at, interval, ok, h, psi, *given = (torch.from_numpy(x) for x in parts)
-    _fail(problem, at, interval, ok, h, _Given(*given), psi)
+    parts = (at, interval, state.times[kernels.REST, at], state.nodes[0, at], solved, state.nodes[2, at])
+    return GivenUp(*(torch.from_numpy(x) for x in parts))

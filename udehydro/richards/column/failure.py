@@ -1,10 +1,14 @@
-"""Why a step could not be solved, as far as the state of the column tells, and what to do."""
+"""Steps that are given up: why, as far as the state of the column tells, and what to do."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
+from udehydro.errors import SolverError
 from udehydro.richards.column.boundary import Atmospheric, Flux
 from udehydro.richards.column.problem import Problem
 from udehydro.richards.column.sinks import Source
@@ -15,6 +19,54 @@ PARCHED = -1e5
 FULL = 0.995
 """Share of its water from which a cell counts as saturated."""
 STORAGE = "a specific storage: Layer(law, specific_storage=1e-6)."
+
+
+class GivenUp(NamedTuple):
+    """Steps that columns could not take, one a column (n,): which column, in which interval, and step [d]; heads at its
+    start (n, node); whether its equations were solved, but not well enough, and what they miss (n, node)."""
+
+    columns: Tensor
+    interval: Tensor
+    h: Tensor
+    psi: Tensor
+    solved: Tensor
+    residual: Tensor
+
+    def select(self, keep: Tensor) -> GivenUp:
+        return GivenUp(*(t[keep] for t in self))
+
+    @classmethod
+    def join(cls, parts: Sequence[GivenUp]) -> GivenUp:
+        """All of them, by column."""
+        found = cls(*(torch.cat(x) for x in zip(*parts, strict=True)))
+        return found.select(found.columns.argsort())
+
+
+def refuse(problem: Problem, lost: GivenUp) -> NoReturn:
+    """Say of the first column that failed why, and of all which they are.
+
+    Raises
+    ------
+    SolverError
+        Always.
+    """
+    failed = torch.zeros(problem.columns, dtype=torch.bool, device=lost.columns.device)
+    failed[lost.columns] = True
+    column, k, h = int(lost.columns[0]), int(lost.interval[0]), float(lost.h[0])
+    where, elements = problem.label(k, column), f"{len(lost.columns)} of {problem.columns} column(s)"
+    if bool(lost.solved[0]):
+        raise SolverError(
+            f"{where}: steps get shorter than {h:.3g} d, or too many ({elements}). Allow for a larger error, "
+            "for more steps or for smaller ones: Adaptive(tolerance=, most=, smallest=).",
+            failed.reshape(problem.forcing.batch),
+        )
+    residual = lost.residual[0].abs()
+    worst = int(torch.where(residual.isfinite(), residual, torch.inf).argmax())
+    raise SolverError(
+        f"A step of {h:.3g} d cannot be solved: {where}, {problem.node_name(worst)} misses its balance by "
+        f"{float(residual[worst]):.3g} cm ({elements}). {remedy(problem, k, column, lost.psi[0], residual)}",
+        failed.reshape(problem.forcing.batch),
+    )
 
 
 @torch.no_grad()

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from udehydro.errors import SolverError
 from udehydro.richards.column import tridiagonal
-from udehydro.richards.column.failure import remedy
+from udehydro.richards.column.failure import GivenUp, refuse
 from udehydro.richards.column.newton import ITERATIONS, solve
 from udehydro.richards.column.problem import Problem
 from udehydro.richards.column.steps import Adaptive, Fixed, error_weights
@@ -60,7 +59,7 @@ class March:
 
 
 @dataclass
-class _Trial:
+class Trial:
     """A step that was tried; its error is in units of the tolerance, and one or less is accepted."""
 
     stages: tuple[Tensor, ...]
@@ -88,7 +87,8 @@ def march(
     Raises
     ------
     SolverError
-        Where a step cannot be solved; names column, date and cell.
+        Where a step cannot be solved; names column, date and cell. The other columns go on to their ends before, so
+        that all which fail are known.
     """
     days, columns = problem.forcing.days, len(psi)
     found = _empty(problem, psi, mass)
@@ -96,9 +96,9 @@ def march(
     rest, taken = days[:1].expand(columns).clone(), torch.zeros_like(k)
     fixed = isinstance(steps, Fixed)
     proposed = torch.full_like(rest, 0.0 if fixed else steps.first)
-    finished = 0
-    while bool((k < len(days)).any()):
-        at = (k < len(days)).nonzero()[:, 0]
+    finished, going, lost = 0, torch.ones_like(k, dtype=torch.bool), []
+    while bool(going.any()):
+        at = going.nonzero()[:, 0]
         ka = k[at]
         if fixed:
             h, ends = days[ka] / steps.steps, taken[at] + 1 == steps.steps
@@ -112,7 +112,8 @@ def march(
             proposed[at] = _propose(tableau, steps, trial, h, proposed[at], ends & ok)
         given_up = ~ok if fixed else ~ok & ((h <= steps.smallest) | (taken[at] >= steps.most))
         if bool(given_up.any()):
-            _fail(problem, at, ka, ~given_up, h, trial, psi[at])
+            lost.append(GivenUp(at, ka, h, psi[at], trial.done, trial.residual).select(given_up))
+            going[lost[-1].columns] = False
         taken[at] += 1
         on = ok.nonzero()[:, 0]
         step = Taken(at, ka, h, ends, mass[at], trial.stages).select(on)
@@ -126,11 +127,14 @@ def march(
         found.psi[step.interval[over], at[over]] = psi[at[over]]
         found.mass[step.interval[over], at[over]] = mass[at[over]]
         k[at] += ends.to(k.dtype)
+        going[at] = k[at] < len(days)
         taken[at] = torch.where(ends, 0, taken[at])
         rest[at] = torch.where(ends, days[k[at].clamp_max(len(days) - 1)], rest[at] - step.h)
         if tick is not None and (now := int(k.min())) > finished:
             tick(now - finished)
             finished = now
+    if lost:
+        refuse(problem, GivenUp.join(lost))
     return found
 
 
@@ -142,7 +146,7 @@ def _empty(problem: Problem, psi: Tensor, mass: Tensor) -> March:
     return March(*edges, psi.new_zeros(intervals, columns, channels), *count)
 
 
-def attempt(problem: Problem, tableau: Tableau, values, psi: Tensor, mass: Tensor, rate: Tensor, h: Tensor) -> _Trial:
+def attempt(problem: Problem, tableau: Tableau, values, psi: Tensor, mass: Tensor, rate: Tensor, h: Tensor) -> Trial:
     """One step of every column from heads, water and rates (columns, node), with an estimate of its error."""
     width, stages, rates = h.unsqueeze(-1), [], []
     end, moved, done, iterations = mass, 0.0, torch.ones_like(h, dtype=torch.bool), 0
@@ -158,7 +162,7 @@ def attempt(problem: Problem, tableau: Tableau, values, psi: Tensor, mass: Tenso
         done, iterations = done & solved.done, iterations + solved.iterations
     error = _error(problem, solved.linear, width * _weighted(error_weights(tableau), [rate, *rates]))
     done = done & error.isfinite()
-    return _Trial(tuple(stages), end, rates[-1], moved, done, error, iterations, solved.linear.row)
+    return Trial(tuple(stages), end, rates[-1], moved, done, error, iterations, solved.linear.row)
 
 
 def _weighted(weights, rates: list[Tensor]) -> Tensor:
@@ -181,30 +185,10 @@ def _length(proposed: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(ends, rest, torch.where(2.0 * proposed > rest, 0.5 * rest, proposed)), ends
 
 
-def _propose(tableau: Tableau, steps: Adaptive, trial: _Trial, h: Tensor, before: Tensor, cut: Tensor) -> Tensor:
+def _propose(tableau: Tableau, steps: Adaptive, trial: Trial, h: Tensor, before: Tensor, cut: Tensor) -> Tensor:
     """Length of the step after this one; one cut short by the end of its interval says nothing against a longer one."""
     relative = (trial.error / steps.tolerance).clamp_min(1e-8)
     factor = (0.8 * relative ** (-1.0 / (tableau.order + 1))).clamp(0.2, 3.0)
     factor = torch.where(trial.iterations > 0.6 * ITERATIONS, factor.clamp_max(1.0), factor)
     new = h * torch.where(trial.done, factor, 0.25)
     return torch.where(cut, torch.maximum(new, before), new).clamp(steps.smallest, steps.largest)
-
-
-def _fail(problem: Problem, at: Tensor, k: Tensor, ok: Tensor, h: Tensor, trial: _Trial, psi: Tensor) -> None:
-    failed = torch.zeros(problem.columns, dtype=torch.bool, device=at.device)
-    failed[at[~ok]] = True
-    i = int((~ok).nonzero()[0, 0])
-    where, elements = problem.label(int(k[i]), int(at[i])), f"{int(failed.sum())} of {problem.columns} column(s)"
-    if bool(trial.done[i]):
-        raise SolverError(
-            f"{where}: steps get shorter than {float(h[i]):.3g} d, or too many ({elements}). Allow for a larger error, "
-            "for more steps or for smaller ones: Adaptive(tolerance=, most=, smallest=).",
-            failed.reshape(problem.forcing.batch),
-        )
-    residual = trial.residual[i].abs()
-    worst = int(torch.where(residual.isfinite(), residual, torch.inf).argmax())
-    raise SolverError(
-        f"A step of {float(h[i]):.3g} d cannot be solved: {where}, {problem.node_name(worst)} misses its balance by "
-        f"{float(residual[worst]):.3g} cm ({elements}). {remedy(problem, int(k[i]), int(at[i]), psi[i], residual)}",
-        failed.reshape(problem.forcing.batch),
-    )
