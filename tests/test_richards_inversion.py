@@ -21,6 +21,7 @@ from udehydro.richards.column import (
     flow,
 )
 from udehydro.richards.inversion import Free, Inversion, Observed, fit, knots, pieces, visited
+from udehydro.richards.inversion import inversion as inversion_module
 from udehydro.richards.laws import Gardner, MonotoneSpline, VanGenuchten
 
 LOAM = {"theta_r": 0.065, "theta_s": 0.41, "Ks": 10.0, "alpha": 0.05, "n": 2.2}
@@ -204,6 +205,19 @@ class TestObserved:
         assert float(total[0]) == 0.0 and torch.allclose(total[-1], run.recharge.sum())
         assert torch.equal(Observed("infiltration", torch.zeros(7), 0.1).of(run, run.column), run.infiltration)
 
+    def test_logarithms_know_the_sign(self):
+        """A head of +20 cm is no suction of 20 cm; on the wet side residuals keep growing, with their own slopes."""
+        psi = torch.tensor([-30.0, -20.0, -1.0, -1e-3, -1e-4, 0.0, 1e-3, 1.0, 20.0])
+        value, slope = inversion_module._logarithm(-psi)
+        assert bool((value.diff() < 0.0).all()) and torch.allclose(value[:3], torch.log(-psi[:3]))
+        x = -psi.clone().requires_grad_()
+        assert torch.allclose(torch.autograd.grad(inversion_module._logarithm(x)[0].sum(), x)[0], slope)
+        wet = Column(GRID, VanGenuchten(), Head(20.0), Head(60.0))
+        seen = Observed("psi", torch.full((8,), -22.5), 0.03, depth=2.5, log=True)
+        task = Inversion(wet, clock(), LOAM | {"Ks": Free(10.0)}, wet.hydrostatic(-20.0), seen, steps=Fixed(2))
+        run, (residual,), jacobian = task.residuals(task.unknowns.start)
+        assert float(run.psi.min()) > 20.0 and float(residual.max()) < -100.0 and bool(jacobian.isfinite().all())
+
     def test_missing_values_say_nothing(self):
         series = observe(truth(), SENSORS)
         values = series[0].values.clone()
@@ -227,6 +241,7 @@ class TestObserved:
             (lambda: Observed("theta", torch.full((8,), torch.inf), 0.1, depth=5.0), DataError, "infinite"),
             (lambda: Observed("theta", torch.zeros(8), 0.0, depth=5.0), DataError, "above zero"),
             (lambda: Observed("psi", torch.zeros(8), 0.1, depth=5.0, log=True), DataError, "no logarithm"),
+            (lambda: Observed("psi", torch.linspace(-3.0, 3.0, 8), 0.1, depth=5.0, log=True), DataError, "both signs"),
         ],
     )
     def test_errors(self, make, error, message):

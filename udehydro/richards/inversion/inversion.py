@@ -23,7 +23,7 @@ from udehydro.sensitivity.information import Information
 from udehydro.solvers.tableau import SDIRK2, Tableau
 
 NEAR = 1e-3
-"""Heads nearer to saturation than this [cm] count as it in logarithms of suction."""
+"""Suctions [cm] and other magnitudes below which logarithms are continued, to zero and beyond it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +101,9 @@ class Inversion:
             values, measured = series.values.to(simulated), ~series.values.isnan().to(simulated.device)
             sigma = series.sigma.to(simulated).expand_as(values)
             if series.log:
-                slope = slope / _away(simulated).unsqueeze(1)
-                simulated, values = torch.log(_away(simulated).abs()), torch.log(values.abs())
+                sign = torch.where(values < 0.0, -1.0, 1.0)
+                simulated, by = _logarithm(sign * simulated)
+                slope, values = (sign * by).unsqueeze(1) * slope, torch.log(values.abs())
             residual = torch.where(measured, (simulated - values) / sigma, 0.0)
             slope = torch.where(measured, 1.0 / sigma, 0.0).unsqueeze(1) * slope
             found.append(_by_column(residual, 1, batch))
@@ -128,9 +129,12 @@ class Inversion:
         return Information(u.names, *(parts if self.forcing.batch and u.apart else (t[0] for t in parts)))
 
 
-def _away(psi: Tensor) -> Tensor:
-    """Values kept off zero, so that they have a logarithm."""
-    return torch.where(psi.abs() > NEAR, psi, -NEAR)
+def _logarithm(magnitude: Tensor) -> tuple[Tensor, Tensor]:
+    """Logarithm of magnitudes and its slope. Below NEAR it goes on falling, ever more slowly, also where values have
+    the other sign: saturated soil is on the wet side of any tensiometer, and the search knows the way back."""
+    inside = torch.where(magnitude > NEAR, magnitude, NEAR)
+    beyond = torch.where(magnitude > NEAR, 0.0, NEAR - magnitude)
+    return torch.log(inside) - torch.log1p(beyond / NEAR), 1.0 / (inside + beyond)
 
 
 def _by_column(series: Tensor, behind: int, batch: int) -> Tensor:

@@ -86,6 +86,11 @@ class Observed:
             raise DataError(f"sigma of '{self.kind}' has to be above zero wherever something was measured.")
         if self.log and bool((values[measured] == 0.0).any()):
             raise DataError(f"'{self.kind}' has zeros, which have no logarithm: mask them (NaN), or log=False.")
+        if self.log and self.kind == "psi" and bool((values[measured] > 0.0).any() & (values[measured] < 0.0).any()):
+            raise DataError(
+                "'psi' has heads of both signs, which have no common logarithm: mask those above zero (NaN), where "
+                "soil is saturated, or log=False."
+            )
         if self.kind == "theta":
             check_contents(self.name, values[measured])
         if self.kind == "psi":
