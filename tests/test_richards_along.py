@@ -145,5 +145,9 @@ def test_errors():
             flow_along(column, clock(1.0), LOAM, -50.0, along)
     with pytest.raises(ConfigError, match="as many directions"):
         flow_along(column, clock(1.0), LOAM, -50.0, {"psi0": torch.ones(2), ("soil", 0, "n"): torch.ones(3)})
+    with pytest.raises(ConfigError, match="starts from psi0: .* not 'theta0'"):
+        flow_along(column, clock(1.0), LOAM, -50.0, {"theta0": torch.ones(1)})
+    with pytest.raises(ConfigError, match="starts from theta0: .* not 'psi0'"):
+        flow_along(column, clock(1.0), LOAM, WaterContent(0.2), {"psi0": torch.ones(1)})
     with pytest.raises(SolverError, match="theta0=0.5 of cell 0 is beyond what its soil holds"):
         flow(column, clock(1.0), LOAM, WaterContent(0.5))

@@ -104,9 +104,13 @@ def _capacity(start: Start) -> Tensor:
 def _inputs(start: Start, along: Mapping, count: int) -> tuple[Tensor, ...]:
     """Changes of all inputs, (P, T or 1, columns or 1, width) in the shape of theirs."""
     problem = start.problem
-    known = {*problem.keys, "psi0", "theta0", *range(len(problem.column.weights()))}
+    given, other = ("theta0", "psi0") if start.contents else ("psi0", "theta0")
+    if other in along:
+        raise ConfigError(f"The run starts from {given}: its initial state moves along {given!r}, not {other!r}.")
+    known = {*problem.keys, given, *range(len(problem.column.weights()))}
     if wrong := [k for k in along if k not in known]:
-        raise ConfigError(f"The column has no {wrong[0]!r}; it has {', '.join(map(str, problem.keys))}.")
+        known = ", ".join(map(str, (*problem.keys, given)))
+        raise ConfigError(f"The column has no {wrong[0]!r}; it has {known}.")
     found = []
     for key, value in zip(problem.keys, problem.inputs, strict=True):
         if key in along:
