@@ -33,8 +33,8 @@ def check_values(problem: Problem) -> None:
             text = f"'{wrong.name}' of {type(part).__name__}" + (
                 f" (series '{getattr(part, wrong.name)}')" if series else ""
             )
-            text = f"The {text} is {_where(problem, wrong, values)}; it has to be {wrong.text}."
-            raise _error(problem, DataError if series else ConfigError, text, wrong.where)
+            text = f"The {text} is {_where(problem, wrong, values)}; it has to be {wrong.text}"
+            raise _error(problem, DataError if series else ConfigError, _ended(text), wrong.where)
 
 
 def check_start(problem: Problem, psi: Tensor, pond: Tensor) -> None:
@@ -104,7 +104,12 @@ def _values(problem: Problem, kind: str, i: int) -> dict[str, Tensor]:
 
 def _of_soil(problem: Problem, layer: int, wrong: Wrong, values: Mapping[str, Tensor]) -> str:
     unit = problem.column.layers[layer].law.ranges[wrong.name].unit
-    text = f"Parameter '{wrong.name}' of layer {layer} is {_where(problem, wrong, values, unit)}; it {wrong.text}"
+    return _ended(
+        f"Parameter '{wrong.name}' of layer {layer} is {_where(problem, wrong, values, unit)}; it {wrong.text}"
+    )
+
+
+def _ended(text: str) -> str:
     return text if text.endswith("?") else f"{text}."
 
 

@@ -38,9 +38,9 @@ class Grid:
     @classmethod
     def uniform(cls, depth: float, cells: int) -> Grid:
         """``cells`` equal cells down to ``depth`` [cm]."""
-        if not depth > 0 or cells < 1:
-            raise ConfigError(f"A uniform grid needs a depth above zero and cells, got {depth} cm and {cells}.")
-        return cls(tuple(np.linspace(0.0, depth, cells + 1)))
+        if not depth > 0 or cells < 1 or cells != int(cells):
+            raise ConfigError(f"A uniform grid needs a depth above zero and whole cells, got {depth} cm and {cells}.")
+        return cls(tuple(np.linspace(0.0, depth, int(cells) + 1)))
 
     @classmethod
     def graded(cls, depth: float, first: float, ratio: float) -> Grid:

@@ -156,7 +156,8 @@ def _heads(problem: Problem, theta: Tensor) -> Tensor:
         column, cell = wrong.nonzero()[0].tolist()
         raise SolverError(
             f"theta0={float(theta[column, cell]):.4g} of cell {cell} is beyond what its soil holds: it is at "
-            f"{float(held[column, cell]):.4g} between saturation and oven dryness.",
+            f"{float(held[column, cell]):.4g} between saturation and oven dryness."
+            + (" Per cent? Divide by 100." if float(theta[column, cell]) > 1.0 else ""),
             wrong.any(1).reshape(problem.forcing.batch),
         )
     return psi
