@@ -1,0 +1,32 @@
+"""Physics-informed networks for the Richards equation: fields as networks, laws of the column as their soil."""
+
+from udehydro.richards.pinn.clock import Clock
+from udehydro.richards.pinn.field import Box, Field, Profile
+from udehydro.richards.pinn.problem import Counts, Data, Problem, Region, Wall, Weights
+from udehydro.richards.pinn.soil import Soil
+from udehydro.richards.pinn.solution import FORWARD, Solution, march, solve
+from udehydro.richards.pinn.system import Extra, System, Term
+from udehydro.richards.pinn.train import Adam, Levenberg
+
+__all__ = [
+    "FORWARD",
+    "Adam",
+    "Box",
+    "Clock",
+    "Counts",
+    "Data",
+    "Extra",
+    "Field",
+    "Levenberg",
+    "Problem",
+    "Profile",
+    "Region",
+    "Soil",
+    "Solution",
+    "System",
+    "Term",
+    "Wall",
+    "Weights",
+    "march",
+    "solve",
+]

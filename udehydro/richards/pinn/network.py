@@ -1,0 +1,169 @@
+"""A perceptron of jets, many members at once: values and derivatives forward together, one backward pass by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from udehydro.errors import ConfigError
+from udehydro.richards.pinn import activation
+from udehydro.richards.pinn.jets import Orders
+
+
+class Network(nn.Module):
+    """Fully connected layers with tanh between them and, if ``adaptive``, a slope of its own for each activation.
+
+    Slopes are those of Jagtap, Kawaguchi and Karniadakis (2020), layer by layer: tanh(s v), with s = 1 at the start.
+    Weights start as in Glorot and Bengio (2010), biases at zero, each member from a seed of its own.
+
+    Parameters
+    ----------
+    inputs, outputs : numbers of features and of quantities.
+    width, depth : of the hidden layers.
+    seeds : one for each member.
+    adaptive : whether slopes are trained.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int = 1,
+        *,
+        width: int = 20,
+        depth: int = 3,
+        seeds: Sequence[int] = (0,),
+        adaptive: bool = True,
+    ):
+        super().__init__()
+        if min(inputs, outputs, width, depth, len(seeds)) < 1:
+            raise ConfigError("A network needs at least one input, output, hidden layer, unit and seed.")
+        sizes = [inputs, *[width] * depth, outputs]
+        generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
+        self.sizes, self.seeds = tuple(sizes), tuple(int(s) for s in seeds)
+        self.matrices, self.biases = nn.ParameterList(), nn.ParameterList()
+        for a, b in zip(sizes, sizes[1:], strict=False):
+            draws = [torch.randn(a, b, generator=g, dtype=torch.float64) * (2.0 / (a + b)) ** 0.5 for g in generators]
+            self.matrices.append(nn.Parameter(torch.stack(draws)))
+            self.biases.append(nn.Parameter(torch.zeros(len(seeds), b, dtype=torch.float64)))
+        slopes = torch.ones(len(seeds), depth, dtype=torch.float64)
+        self.slopes = nn.Parameter(slopes, requires_grad=adaptive)
+
+    @property
+    def members(self) -> int:
+        return len(self.seeds)
+
+    def weights(self) -> list[Tensor]:
+        """Matrices (members, a, b) and biases (members, b) in turn, with slopes multiplied in."""
+        found, last = [], len(self.matrices) - 1
+        for i, (w, b) in enumerate(zip(self.matrices, self.biases, strict=True)):
+            slope = 1.0 if i == last else self.slopes[:, i, None]
+            found += [w if i == last else w * slope[..., None], b * slope]
+        return found
+
+    @torch.no_grad()
+    def absorb(self) -> None:
+        """Multiply slopes into the weights for good, so that :meth:`vector` has all there is."""
+        for mine, whole in zip(self._in_turn(), self.weights(), strict=True):
+            mine.copy_(whole)
+        self.slopes.fill_(1.0)
+
+    @torch.no_grad()
+    def vector(self) -> Tensor:
+        """All weights of each member in a row (members, P), in the order of :meth:`weights`."""
+        return torch.cat([w.flatten(1) for w in self.weights()], dim=1)
+
+    def split(self, x: Tensor) -> list[Tensor]:
+        """Weights from rows (m, P)."""
+        found, start = [], 0
+        for w in self._in_turn():
+            size = w[0].numel()
+            found.append(x[:, start : start + size].reshape(len(x), *w.shape[1:]))
+            start += size
+        return found
+
+    @torch.no_grad()
+    def load(self, x: Tensor) -> None:
+        """Set all weights to those of rows (members, P)."""
+        self.slopes.fill_(1.0)
+        for mine, new in zip(self._in_turn(), self.split(x), strict=True):
+            mine.copy_(new)
+
+    @property
+    def size(self) -> int:
+        """P, the number of weights of a member."""
+        return sum(w[0].numel() for w in self._in_turn())
+
+    def _in_turn(self) -> list[Tensor]:
+        return [w for pair in zip(self.matrices, self.biases, strict=True) for w in pair]
+
+    def forward(self, features: Tensor, orders: Orders, weights: Sequence[Tensor] | None = None) -> Tensor:
+        """Jets (members, channel, n, outputs) at the jets of features (1 or members, channel, n, inputs)."""
+        return _Jets.apply(features, orders, *(self.weights() if weights is None else weights))
+
+
+class _Jets(torch.autograd.Function):
+    """Jets of the outputs; the way back recomputes nothing and keeps one array per layer and direction."""
+
+    @staticmethod
+    def forward(ctx, features, orders, *weights):
+        kept, out = run(features, orders, weights)
+        ctx.orders, ctx.kept, ctx.weights = orders, kept, weights
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        found = [None] * len(ctx.weights)
+        for i, delta, into in deltas(ctx.kept, ctx.weights, ctx.orders, grad):
+            found[2 * i] = into.flatten(1, 2).transpose(1, 2) @ delta.flatten(1, 2)
+            found[2 * i + 1] = delta[:, 0].sum(1)
+        return None, None, *found
+
+
+Kept = list[tuple[Tensor, Tensor]]
+"""Jets (members, channel, n, width) before and behind each activation; the first entry has the features twice."""
+
+
+def run(features: Tensor, orders: Orders, weights: Sequence[Tensor]) -> tuple[Kept, Tensor]:
+    """All layers forward."""
+    members, last = len(weights[0]), len(weights) // 2 - 1
+    now = features.expand(members, *features.shape[1:])
+    kept: Kept = [(now, now)]
+    for i in range(last + 1):
+        w, b = weights[2 * i].detach(), weights[2 * i + 1].detach()
+        v = torch.bmm(now.flatten(1, 2), w).unflatten(1, now.shape[1:3])
+        v[:, 0] += b.unsqueeze(1)
+        if i == last:
+            return kept, v
+        now = torch.empty_like(v)
+        activation.forward(v.flatten(2), now.flatten(2), orders.pairs)
+        kept.append((v, now))
+    raise AssertionError("a network has layers")
+
+
+def deltas(kept: Kept, weights: Sequence[Tensor], orders: Orders, grad: Tensor):
+    """From the last layer to the first: its number, derivatives by its jets before activation, and its inputs."""
+    g = grad.contiguous()
+    for i in range(len(kept) - 1, -1, -1):
+        yield i, g, kept[i][1]
+        if i:
+            w = weights[2 * i].detach()
+            g = torch.bmm(g.flatten(1, 2), w.transpose(1, 2)).unflatten(1, g.shape[1:3])
+            v, y = kept[i]
+            activation.backward(v.flatten(2), y.flatten(2), g.flatten(2), orders.pairs)
+
+
+def by_sample(kept: Kept, weights: Sequence[Tensor], orders: Orders, grad: Tensor, out: Tensor) -> None:
+    """Write to ``out`` (members, n, P) derivatives of a number of each point by all weights, from those by its jets."""
+    sizes = [w[0].numel() for w in weights]
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    for i, delta, into in deltas(kept, weights, orders, grad):
+        n, b = delta.shape[2:]
+        outer = into.movedim(1, -1).reshape(-1, into.shape[-1], delta.shape[1]) @ delta.movedim(1, 2).reshape(
+            -1, delta.shape[1], b
+        )
+        out[..., starts[2 * i] : starts[2 * i] + sizes[2 * i]] = outer.reshape(-1, n, sizes[2 * i])
+        out[..., starts[2 * i + 1] : starts[2 * i + 1] + b] = delta[:, 0]

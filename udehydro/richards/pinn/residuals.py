@@ -1,0 +1,191 @@
+"""Residuals: what a solution of the Richards equation has to fulfil at points.
+
+    d theta / d t = - div q - sink,    q = - K (grad psi + e_z)
+
+Each is a :class:`~udehydro.richards.pinn.system.Term`, in units of a flux ``scale`` [cm/d] over the height of the box.
+Where a boundary flux has jumped, rates are infinite like one over the root of the time since; residuals of the balance
+are those of the clock of :mod:`.clock`, by which they are regular.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from udehydro.richards.pinn.clock import Clock
+from udehydro.richards.pinn.field import Box
+from udehydro.richards.pinn.jets import Jet, Orders
+from udehydro.richards.pinn.soil import Here, Soil
+from udehydro.richards.pinn.system import Term
+
+Value = Callable[[Tensor], Tensor]
+"""A function of points (n, D), such as a boundary flux of time: (n,)."""
+
+
+def darcy(here: Here, psi: Jet, axis: int, vertical: bool) -> Tensor:
+    """Flux [cm/d] along an axis, positive upward along the vertical."""
+    return -here.conductivity() * (psi.d(axis) + (1.0 if vertical else 0.0))
+
+
+def flux_along(outputs: Sequence[Jet], soil: Soil, extra: Tensor, axis: int, vertical: int) -> Tensor:
+    """The flux of a field: its own output, or by Darcy's law from the head."""
+    psi, *fluxes = outputs
+    return fluxes[axis - 1].value if fluxes else darcy(soil.at(extra, psi.value), psi, axis, axis == vertical)
+
+
+def pointwise(
+    name: str,
+    points: Tensor,
+    box: Box,
+    field: int,
+    soil: Soil,
+    scale: float,
+    clock: Clock,
+    weight=1.0,
+    sink: Value = None,
+) -> Term:
+    """C psi_t = div(K (grad psi + e_z)) - sink, expanded, from the head alone; second derivatives."""
+    axes = range(1, box.vertical + 1)
+    factor = balance_scale(points[:, 0], box, clock, scale)
+    loss = None if sink is None else sink(points)
+
+    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+        psi = outputs[0][0]
+        here = soil.at(extra, psi.value)
+        k, slope = here.conductivity_slope()
+        moved = sum(slope * psi.d(i) ** 2 + k * psi.dd(i) for i in axes) + slope * psi.d(box.vertical)
+        rate = here.capacity() * psi.d(0) - moved
+        rate = rate if loss is None else rate + loss[part]
+        return (rate * factor[part]).unsqueeze(-1)
+
+    return Term(name, points, (field,), Orders((0, *axes), tuple(axes)), rows, weight)
+
+
+def mixed(
+    name: str,
+    points: Tensor,
+    box: Box,
+    field: int,
+    soil: Soil,
+    scale: float,
+    clock: Clock,
+    weight=1.0,
+    sink: Value = None,
+) -> Term:
+    """Balance and Darcy's law apart, from head and fluxes: C psi_t + div q + sink = 0 and q + K (grad psi + e_z) = 0;
+    first derivatives only."""
+    axes = range(1, box.vertical + 1)
+    factor = balance_scale(points[:, 0], box, clock, scale)
+    loss = None if sink is None else sink(points)
+
+    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+        psi, *fluxes = outputs[0]
+        here = soil.at(extra, psi.value)
+        balance = here.capacity() * psi.d(0) + sum(q.d(i) for q, i in zip(fluxes, axes, strict=True))
+        balance = balance if loss is None else balance + loss[part]
+        found = [balance * factor[part]]
+        for q, i in zip(fluxes, axes, strict=True):
+            found.append((q.value - darcy(here, psi, i, i == box.vertical)) / scale)
+        return torch.stack(found, dim=-1)
+
+    return Term(name, points, (field,), Orders((0, *axes)), rows, weight)
+
+
+def flux_through(
+    name: str, points: Tensor, box: Box, field: int, soil: Soil, scale: float, q: Value, weight=1.0, axis: int = -1
+) -> Term:
+    """The flux [cm/d] along an axis, the vertical unless told, is q."""
+    axis = axis % (box.vertical + 1)
+    wanted = q(points)
+
+    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+        found = flux_along(outputs[0], soil, extra, axis, box.vertical)
+        return ((found - wanted[part]) / scale).unsqueeze(-1)
+
+    return Term(name, points, (field,), Orders((axis,)), rows, weight)
+
+
+def head_at(name: str, points: Tensor, field: int, scale: float, psi: Value, weight=1.0) -> Term:
+    """The head [cm] is psi; ``scale`` is one of heads."""
+    wanted = psi(points)
+
+    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+        return ((outputs[0][0].value - wanted[part]) / scale).unsqueeze(-1)
+
+    return Term(name, points, (field,), Orders(), rows, weight)
+
+
+def free_drainage(name: str, points: Tensor, box: Box, field: int, scale: float, weight=1.0) -> Term:
+    """The head does not change with height; ``scale`` is a gradient [cm/cm]."""
+
+    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+        return (outputs[0][0].d(box.vertical) / scale).unsqueeze(-1)
+
+    return Term(name, points, (field,), Orders((box.vertical,)), rows, weight)
+
+
+def same_head(name: str, points: Tensor, fields: tuple[int, int], head: float, weight=1.0) -> Term:
+    """Heads of two regions agree where one follows the other in time."""
+
+    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+        return ((outputs[0][0].value - outputs[1][0].value) / head).unsqueeze(-1)
+
+    return Term(name, points, fields, Orders(), rows, weight)
+
+
+def measured(
+    kind: str, points: Tensor, box: Box, field: int, soil: Soil, values: Tensor, sigma, log: bool = False
+) -> Term:
+    """Measured theta, psi [cm] or vertical flux [cm/d], in units of sigma; chi2 is the sum, not the mean.
+
+    ``log`` takes the error of the logarithm of the magnitude; heads then go on linearly from -1e-3 cm upwards.
+    """
+    sigma = torch.as_tensor(sigma, dtype=values.dtype, device=values.device).expand_as(values)
+    wanted = _log(values) if log else values
+
+    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+        psi = outputs[0][0]
+        if kind == "theta":
+            found = soil.at(extra, psi.value).theta()
+        else:
+            found = psi.value if kind == "psi" else flux_along(outputs[0], soil, extra, box.vertical, box.vertical)
+        found = _log(found) if log else found
+        return ((found - wanted[part]) / sigma[part]).unsqueeze(-1)
+
+    orders = Orders((box.vertical,)) if kind == "flux" else Orders()
+    return Term(kind, points, (field,), orders, rows, mean=False)
+
+
+def _log(psi: Tensor, near: float = 1e-3) -> Tensor:
+    """ln(-psi), continued linearly above -near."""
+    dry = psi < -near
+    return torch.where(dry, torch.log(torch.where(dry, -psi, near)), math.log(near) - (psi + near) / near)
+
+
+def interface(
+    name: str,
+    points: Tensor,
+    box: Box,
+    fields: tuple[int, int],
+    soils: tuple[Soil, Soil],
+    head: float,
+    scale: float,
+    weight=1.0,
+) -> Term:
+    """Head and vertical flux of two regions agree; scales of heads [cm] and fluxes [cm/d]."""
+    up = box.vertical
+
+    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+        heads = outputs[0][0].value - outputs[1][0].value
+        below, above = (flux_along(o, s, extra, up, up) for o, s in zip(outputs, soils, strict=True))
+        return torch.stack([heads / head, (below - above) / scale], dim=-1)
+
+    return Term(name, points, fields, Orders((up,)), rows, weight)
+
+
+def balance_scale(t: Tensor, box: Box, clock: Clock, scale: float) -> Tensor:
+    """What a rate [1/d] at times t is multiplied by: height / scale, times the rate of the clock."""
+    return clock.rate(t) * (box.sides[-1] / scale)
