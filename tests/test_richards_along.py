@@ -128,7 +128,7 @@ class TestTranspose:
         assert float(slopes.theta[0].abs().max()) < 1e-14 and float(slopes.psi[0].abs().max()) > 1.0
 
     def test_parts(self, monkeypatch):
-        """Derivatives of laws taken in parts are those taken at once."""
+        """Steps followed, and laws differentiated, in parts are those taken at once."""
         from udehydro.richards.column import tangent
 
         column, along = Column(GRID, VanGenuchten(), Flux(-1.0), FreeDrainage()), {("soil", 0, "n"): torch.ones(2)}

@@ -7,7 +7,7 @@ once; what is left to do step by step is a tridiagonal system for every directio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,8 +20,8 @@ from udehydro.richards.column.problem import Problem
 from udehydro.richards.column.system import System
 from udehydro.solvers.tableau import Tableau
 
-MOST = 4_000_000
-"""Values (direction, stage, node) that are differentiated at once: some 30 arrays of that size live together."""
+MOST = 1_000_000
+"""Values (direction, step, node) that are differentiated at once: some 50 arrays of that size live together."""
 
 
 class Directions(NamedTuple):
@@ -48,12 +48,31 @@ class Slopes(NamedTuple):
 @torch.no_grad()
 def tangent(problem: Problem, tableau: Tableau, found: March, along: Directions) -> Slopes:
     """Derivatives of a march along directions; lengths of steps are taken for constants, as the adjoint does."""
-    tape, a = _Tape.of(found.tape), tableau.a
-    stages = _stages(problem, tableau, tape, along)
     total = along.mass.clone()
     result = Slopes(*(x.new_zeros(along.count, *x.shape) for x in (found.psi, found.mass, found.volume)))
-    start = 0
-    for step in found.tape:
+    for steps in _blocks(found.tape, along.count * along.mass.shape[2]):
+        _follow(problem, tableau, steps, along, total, result)
+    return result
+
+
+def _blocks(tape: Sequence[Taken], each: int) -> Iterator[list[Taken]]:
+    """Steps that are linearised at once, ``each`` so many values a column."""
+    block, size = [], 0
+    for step in tape:
+        if block and (size + len(step.h)) * each > MOST:
+            yield block
+            block, size = [], 0
+        block.append(step)
+        size += len(step.h)
+    if block:
+        yield block
+
+
+def _follow(problem: Problem, tableau: Tableau, steps: Sequence[Taken], along: Directions, total: Tensor, into: Slopes):
+    """Go on through some steps, from derivatives ``total`` of the water (P, columns, node) to those at their end."""
+    tape, a = _Tape.of(steps), tableau.a
+    stages, start = _stages(problem, tableau, tape, along), 0
+    for step in steps:
         at = slice(start, start + len(step.h))
         start, h = at.stop, step.h.unsqueeze(-1)
         rates, mass = [], total[:, step.columns]
@@ -67,12 +86,11 @@ def tangent(problem: Problem, tableau: Tableau, found: March, along: Directions)
         total[:, step.columns] = mass
         over = step.ends.nonzero()[:, 0]
         where = (slice(None), step.interval[over], step.columns[over])
-        result.psi[where], result.mass[where] = psi[:, over], mass[:, over]
+        into.psi[where], into.mass[where] = psi[:, over], mass[:, over]
     every = torch.arange(along.count, device=tape.h.device).unsqueeze(1)
     for b, stage in zip(tableau.b, stages, strict=True):
         volume = (b * tape.h).unsqueeze(-1) * stage.moved()
-        result.volume.index_put_((every, tape.interval, tape.columns), volume, accumulate=True)
-    return result
+        into.volume.index_put_((every, tape.interval, tape.columns), volume, accumulate=True)
 
 
 def water(problem: Problem, psi: Tensor, pond: Tensor, along: Directions, psi_along: Tensor | None) -> Tensor:
