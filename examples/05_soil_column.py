@@ -194,9 +194,9 @@ for name, task in (("ten moisture sensors", sensors), ("and a tensiometer", both
         warnings.simplefilter("ignore")  # said above
         found[name] = fit(task, steps=25 if not QUICK else 2)
     f = found[name]
-    count = sum(f.counts.values())
-    misfit = sum(float(v) for v in f.parts.values()) / count
-    print(f"{name}: chi2 / N = {misfit:.2f}, {int(f.iterations)} iterations, {time.perf_counter() - started:.0f} s")
+    print(
+        f"{name}: chi2 / N = {float(f.misfit):.2f}, {int(f.iterations)} iterations, {time.perf_counter() - started:.0f} s"
+    )
 
 psi = -torch.logspace(0.3, 3.2, 80)
 dry, wet = visited(planted)

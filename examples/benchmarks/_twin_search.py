@@ -146,7 +146,7 @@ def told(true: Truth, found: Fitted) -> dict:
     return {
         "errors": size(off, exact).tolist(),
         "inside": (off.abs() <= 1.96 * spread(near)).double().mean(-1).tolist(),
-        "chi2": (sum(found.parts.values()) / sum(found.counts.values())).tolist(),
+        "chi2": found.misfit.tolist(),
         "iterations": found.iterations.tolist(),
         "converged": found.converged.tolist(),
         "values": [dict(zip(found.names, v, strict=True)) for v in found.values.tolist()],

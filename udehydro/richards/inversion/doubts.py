@@ -59,7 +59,7 @@ def _misfit(fitted: Fitted) -> str:
     if not bool(bad.any()):
         return ""
     worst = int(misfit.nan_to_num(torch.inf).argmax())
-    by = [f"{n} {float(v[worst]) / max(fitted.counts[n], 1):.3g}" for n, v in fitted.parts.items()]
+    by = [f"{n} {float(v[worst]) / max(int(fitted.counts[n][worst]), 1):.3g}" for n, v in fitted.parts.items()]
     return (
         f"chi2 / N is {float(misfit[worst]):.3g}{_where(bad, worst)}, where one is expected ({_some(by)}). A unit, "
         "sigma, the start, or the model?"

@@ -34,7 +34,7 @@ class Fitted:
     inversion : what was asked.
     x : (members, P) what was searched; ``values`` in physical units, ``names`` of both.
     chi2 : (members,) squared residuals in units of sigma, and squared distances from priors; ``parts`` (members,) of
-        every series, by name; ``counts`` : observations of a member by name, which the parts are about where the fit is
+        every series, by name; ``counts`` (members,) observations of each, by name, which the parts are about where the fit is
         as good as sigma says.
     normal : (members, P, P) matrix of the last normal equations, priors included.
     iterations, converged : (members,).
@@ -44,7 +44,7 @@ class Fitted:
     x: Tensor
     chi2: Tensor
     parts: Mapping[str, Tensor]
-    counts: Mapping[str, int]
+    counts: Mapping[str, Tensor]
     normal: Tensor = field(repr=False)
     iterations: Tensor
     converged: Tensor
@@ -69,7 +69,7 @@ class Fitted:
     @property
     def misfit(self) -> Tensor:
         """chi2 by observation (members,), priors left out: about one where the fit is as good as sigma says."""
-        return sum(self.parts.values()) / max(sum(self.counts.values()), 1)
+        return sum(self.parts.values()) / sum(self.counts.values()).clamp_min(1)
 
     @property
     def at_limit(self) -> tuple[tuple[str, ...], ...]:
@@ -192,9 +192,7 @@ class _Task:
     def __init__(self, inversion: Inversion, x: Tensor):
         self.inversion, self.x, self.known = inversion, x.clone(), x.clone()
         self.names = _names(inversion)
-        members = len(x)
-        measured = [int((~s.values.isnan()).sum()) // members for s in inversion.observed]
-        self.counts = dict(zip(self.names, measured, strict=True))
+        self.counts = dict(zip(self.names, inversion.measured(len(x)), strict=True))
 
     def evaluate(self, x: Tensor, index: Tensor) -> Normal:
         full, failed = self.known.clone(), torch.zeros(len(self.known), dtype=torch.bool, device=x.device)

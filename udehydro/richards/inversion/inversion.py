@@ -110,6 +110,12 @@ class Inversion:
             rows.append(_by_column(slope.movedim(1, 0), 2, batch).movedim(0, 1))
         return found, rows
 
+    def measured(self, members: int) -> list[Tensor]:
+        """How many values every series has of each member (members,)."""
+        batch = len(self.forcing.batch)
+        rows = [_by_column(~series.values.isnan(), 1, batch).sum(-1) for series in self.observed]
+        return [row.reshape(members, -1).sum(-1) for row in rows]
+
     def _by_members(self, found: list[Tensor], rows: list[Tensor]) -> Tensor:
         """Derivatives (members, P, N): within a member series by series, within a series column by column."""
         return torch.cat([self.unknowns.join(slope) for slope in rows], dim=-1)
