@@ -365,6 +365,15 @@ class TestFit:
             assert torch.allclose(found.log_k_sd[c], 1e3 * log_k, rtol=0.12)
 
     @pytest.mark.filterwarnings("ignore:What was found is in doubt")  # few iterations, on purpose
+    def test_bands_of_what_differs_by_cell(self):
+        observed = observe(truth(), SENSORS)
+        for ks in (Free([8.0, 12.0], spread=knots((0.0, 40.0), GRID.depth)), torch.full((GRID.cells,), 10.0)):
+            p = LOAM | {"Ks": ks, "n": Free(2.2)}
+            fitted = fit(Inversion(column(), clock(), p, -150.0, observed, steps=Fixed(2)), steps=1)
+            with pytest.raises(ConfigError, match="'Ks' of layer 0 differs by cell"):
+                fitted.curves(-torch.tensor([10.0]))
+
+    @pytest.mark.filterwarnings("ignore:What was found is in doubt")  # few iterations, on purpose
     def test_bands_of_weights(self):
         law = MonotoneSpline(knots=(0.0, 1.0, 2.0, 3.0, 5.0, 8.0))
         p = {"theta_r": 0.065, "theta_s": 0.41, "Ks": 10.0}

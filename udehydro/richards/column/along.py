@@ -19,6 +19,7 @@ from udehydro.richards.column.tangent import Directions, tangent, water
 from udehydro.solvers.tableau import SDIRK2, Tableau
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def flow_along(
     column: Column,

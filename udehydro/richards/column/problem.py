@@ -126,7 +126,12 @@ def bind(column: Column, forcing: Forcing, p: Mapping | Sequence[Mapping] | None
     for kind, i, part in parts(column):
         for name in (*part.units, *getattr(part, "cells", ())):
             found[kind, i, name] = place(column, forcing, (kind, i, name), getattr(part, name))
-    return Problem(column, forcing, tuple(found), tuple(found.values()))
+    return Problem(column, forcing, tuple(found), tuple(ordinary(v) for v in found.values()))
+
+
+def ordinary(value: Tensor) -> Tensor:
+    """A value that autograd may save, also where it was made in inference mode."""
+    return value.clone() if value.is_inference() else value
 
 
 def parts(column: Column) -> list[tuple[str, int, object]]:

@@ -18,7 +18,7 @@ from udehydro.richards.column.checks import check_start, check_values, warn_of
 from udehydro.richards.column.column import Column
 from udehydro.richards.column.compiled_march import march
 from udehydro.richards.column.march import March
-from udehydro.richards.column.problem import Problem, bind
+from udehydro.richards.column.problem import Problem, bind, ordinary
 from udehydro.richards.column.result import ColumnRun
 from udehydro.richards.column.steps import Adaptive, Fixed, check
 from udehydro.richards.column.system import BOTTOM, DEFICIT, RUNOFF, TOP
@@ -70,6 +70,10 @@ def flow(
         For parameters outside the ranges of their law, and heads at the start that are all above zero although nothing
         at the ends saturates the soil.
     """
+    if torch.is_inference_mode_enabled():  # slopes of laws and sinks without loops need autograd
+        with torch.inference_mode(False), torch.no_grad():
+            how = {"pond0": pond0, "tableau": tableau, "steps": steps, "progress": progress}
+            return flow(column, forcing, p, psi0, **how)
     start = begin(column, forcing, p, psi0, pond0, tableau)
     warn_of(start.problem, start.psi, start.pond, stacklevel=2)
     leaves = (start.mass, *start.problem.inputs, *column.weights())
@@ -101,6 +105,7 @@ def begin(column: Column, forcing: Forcing, p, psi0, pond0, tableau: Tableau) ->
     check(tableau)
     problem = bind(column, forcing, p)
     check_values(problem)
+    _check_shapes(problem)
     if isinstance(psi0, WaterContent):
         psi = _heads(problem, _initial(problem, "theta0", psi0.theta, column.grid.cells))
     else:
@@ -112,6 +117,21 @@ def begin(column: Column, forcing: Forcing, p, psi0, pond0, tableau: Tableau) ->
         raise ConfigError(f"A {type(column.top).__name__} at the top holds no pond: pond0 needs an Atmospheric top.")
     check_start(problem, psi, pond)
     return Start(problem, psi, pond, _water(problem, psi, pond), isinstance(psi0, WaterContent))
+
+
+@torch.no_grad()
+def _check_shapes(problem: Problem) -> None:
+    """Refuse laws that answer more than one value for a head: those with members."""
+    every = torch.arange(problem.columns, device=problem.forcing.like.device)
+    soil = problem.system(problem.take(torch.zeros_like(every), every)).soil
+    for i, (layer, p, cells) in enumerate(zip(problem.column.layers, soil, problem.geometry.layers, strict=True)):
+        psi = problem.forcing.like.new_full((problem.columns, cells.stop - cells.start), -1.0)
+        if (found := layer.law.theta(psi, p).shape) != psi.shape:
+            raise ConfigError(
+                f"{type(layer.law).__name__} of layer {i} answers {tuple(found)} for heads {tuple(psi.shape)}: laws "
+                "with members do not go into a column. Give columns of a batch parameters of their own, such as "
+                'those of MonotoneSpline(free="parameters"), or run one column for each law.'
+            )
 
 
 def go(start: Start, tableau: Tableau, steps, keep: bool, progress: bool) -> March:
@@ -128,7 +148,7 @@ def _initial(problem: Problem, name: str, value, width: int) -> Tensor:
     value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
     value = value.unsqueeze(-1) if name == "pond0" else value
     try:
-        value = value.expand(*batch, width).reshape(-1, width)
+        value = ordinary(value).expand(*batch, width).reshape(-1, width)
     except RuntimeError:
         raise ConfigError(
             f"{name} has shape {tuple(value.shape)}, which does not expand to {(*batch, width)} (*batch, cell)."
@@ -155,8 +175,8 @@ def _heads(problem: Problem, theta: Tensor) -> Tensor:
     if bool(wrong.any()):
         column, cell = wrong.nonzero()[0].tolist()
         raise SolverError(
-            f"theta0={float(theta[column, cell]):.4g} of cell {cell} is beyond what its soil holds: it is at "
-            f"{float(held[column, cell]):.4g} between saturation and oven dryness."
+            f"theta0={float(theta[column, cell].detach()):.4g} of cell {cell} is beyond what its soil holds: it is at "
+            f"{float(held[column, cell].detach()):.4g} between saturation and oven dryness."
             + (" Per cent? Divide by 100." if float(theta[column, cell]) > 1.0 else ""),
             wrong.any(1).reshape(problem.forcing.batch),
         )

@@ -17,7 +17,7 @@ from udehydro.structure import suggest
 from udehydro.training.levenberg import Normal
 
 
-class _Ask(nn.Module):
+class Curves(nn.Module):
     """Both curves of a law as one module, to differentiate them by its weights."""
 
     def __init__(self, law: SoilLaw):
@@ -82,7 +82,7 @@ class Search:
     def curves(self, x: Tensor, fixed, wet: Tensor, flowing: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Water contents at heads ``wet``, logarithms of conductivity at ``flowing`` (sample, N), and
         derivatives (sample, N, P)."""
-        ask = _Ask(self.law)
+        ask = Curves(self.law)
 
         def one(x, fixed, wet, flowing):
             p = fixed | {n: i.coordinate.back(x[k]) for k, i in enumerate(self.items) for n in i.names}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call, jvp, vmap
 
 from udehydro.errors import ConfigError
 from udehydro.richards.column.result import ColumnRun
+from udehydro.richards.inversion.curve_search import Curves
 from udehydro.richards.inversion.curves import Bands
+from udehydro.richards.inversion.free import Free
 
 if TYPE_CHECKING:
     from udehydro.richards.inversion.fit import Fitted
@@ -30,6 +33,7 @@ def visited(run: ColumnRun, layer: int = 0, share: float = 0.9) -> tuple[Tensor,
 
 def bands(fitted: Fitted, psi: Tensor, layer: int = 0) -> Bands:
     """Curves of a layer at heads ``psi`` (N,), and their standard deviations by Laplace's approximation (*batch, N)."""
+    _check_one_curve(fitted, layer)
     inversion, u = fitted.inversion, fitted.inversion.unknowns
     law, values = inversion.column.layers[layer].law, fitted.setting.p[layer]
     batch, along = inversion.forcing.batch, u.along(fitted.x)
@@ -40,11 +44,11 @@ def bands(fitted: Fitted, psi: Tensor, layer: int = 0) -> Bands:
     every = {id(w): i for i, w in enumerate(inversion.column.weights())}
     weights = {n: w.detach() for n, w in law.named_parameters()}
     turns = {n: along[every[id(w)]] for n, w in law.named_parameters() if every[id(w)] in along}
-    ask = _Ask(law)
+    ask = Curves(law)
 
     def curves(p_moved, weights_moved):
         own = {f"law.{n}": w for n, w in {**weights, **weights_moved}.items()}
-        return functional_call(ask, own, (psi, {**p, **p_moved}))
+        return functional_call(ask, own, ({**p, **p_moved}, psi, psi))
 
     def one(by_p, by_weights):
         point = ({n: p[n] for n in moves}, {n: weights[n] for n in turns})
@@ -66,18 +70,19 @@ def bands(fitted: Fitted, psi: Tensor, layer: int = 0) -> Bands:
     return Bands(found[0], sd[0], found[1], sd[1])
 
 
+def _check_one_curve(fitted: Fitted, layer: int) -> None:
+    """Refuse parameters that differ from cell to cell."""
+    u, batch = fitted.inversion.unknowns, fitted.inversion.forcing.batch
+    by_cell = [n for n, v in u.setting.p[layer].items() if not isinstance(v, Free) and np.ndim(v) > len(batch)]
+    by_cell += [k[2] for i in u.items for k in i.keys if k[:2] == ("soil", layer) and i.free.spread is not None]
+    if by_cell:
+        raise ConfigError(
+            f"'{by_cell[0]}' of layer {layer} differs by cell: its soil has no one curve. Ask the law at the values of "
+            "a cell, fitted.setting.p, or make layers of what differs."
+        )
+
+
 def _by_column(moves: Tensor, batch: tuple[int, ...]) -> Tensor:
     """Changes (D, *batch or nothing) of a parameter as (D, *batch, 1)."""
     shape = moves.shape[1:] or (1,) * len(batch)
     return moves.reshape(len(moves), *shape).expand(-1, *batch).unsqueeze(-1)
-
-
-class _Ask(torch.nn.Module):
-    """Both curves of a law, as a function of its weights, too."""
-
-    def __init__(self, law):
-        super().__init__()
-        self.law = law
-
-    def forward(self, psi: Tensor, p):
-        return self.law.theta(psi, p), self.law.log_conductivity(psi, p)
