@@ -29,8 +29,9 @@ from udehydro.richards.column import (
     tridiagonal,
     upwind,
 )
+from udehydro.richards.column.run import begin, go
 from udehydro.richards.exact import CASES, SrivastavaYeh, SrivastavaYehLayers
-from udehydro.richards.laws import Gardner, VanGenuchten
+from udehydro.richards.laws import Corrected, Gardner, Gauged, MonotoneSpline, VanGenuchten, soil_class
 from udehydro.sensitivity.checks import differences
 from udehydro.solvers import BACKWARD_EULER, SDIRK2
 from udehydro.solvers.tableau import TR_BDF2
@@ -282,17 +283,31 @@ class TestGradients:
         assert float(agreement.error) < 1e-6 and int(agreement.excluded) <= 2, agreement
 
     def test_adaptive_gradient_is_that_of_the_steps_taken(self):
-        """With the same steps for both, differences of an adaptive run and its gradient meet up to its tolerance."""
-        column = Column(GRID, VanGenuchten(), Flux(-2.0), FreeDrainage())
-        ks = torch.tensor(10.0, requires_grad=True)
+        """The steps taken, as intervals of a forcing of their own: gradient and differences of the same run."""
+        rain, soil = torch.tensor([0.0, 30.0, 0.0, 0.0]), soil_class("loam")
+        top = lambda rain: Atmospheric(rain, 0.5, pond=0.5)  # noqa: E731
+        column, steps = Column(GRID, VanGenuchten(), top(rain), FreeDrainage()), Adaptive(1e-3)
+        forcing = Forcing.clock(days=torch.arange(5.0).numpy())
+        begun = begin(column, forcing, soil, -80.0, 0.0, SDIRK2)
+        taken = go(begun, SDIRK2, steps, True, False).tape
+        h, k = torch.cat([s.h for s in taken]), torch.cat([s.interval for s in taken])
+        replay = Column(GRID, VanGenuchten(), top(rain[k]), FreeDrainage())
+        clocked = Forcing.clock(days=torch.cat([torch.zeros(1), h.cumsum(0)]).numpy())
 
-        def drained(value):
-            return flow(column, clock(1.0), LOAM | {"Ks": value}, -60.0, steps=Adaptive(1e-5)).recharge.sum()
+        def total(run):
+            return run.storage[-1] + run.runoff.sum() + 2.0 * run.bottom.sum() + 0.01 * run.psi[-1].mean()
 
-        (gradient,) = torch.autograd.grad(drained(ks), ks)
+        def again(alpha):
+            return total(flow(replay, clocked, soil | {"alpha": alpha}, -80.0, steps=Fixed(1)))
+
+        alpha = torch.tensor(soil["alpha"], requires_grad=True)
+        adaptive = total(flow(column, forcing, soil | {"alpha": alpha}, -80.0, steps=steps))
+        (gradient,), (same,) = (torch.autograd.grad(y, alpha) for y in (adaptive, again(alpha)))
+        assert len(h) > 30 and torch.allclose(adaptive, again(alpha), rtol=1e-10)
+        assert torch.allclose(gradient, same, rtol=1e-8)
         with torch.no_grad():
-            change = (drained(ks + 0.1) - drained(ks - 0.1)) / 0.2
-        assert torch.allclose(gradient, change, rtol=1e-3)
+            change = (again(alpha + 1e-6) - again(alpha - 1e-6)) / 2e-6
+        assert torch.allclose(gradient, change, rtol=1e-5)
 
     def test_parameters_by_cell_layer_and_column_and_weights_of_networks(self):
         class Learned(Gardner):
@@ -436,6 +451,25 @@ class TestErrors:
         given = {"column": Column(GRID, VanGenuchten()), "forcing": clock(1.0, batch=(2,)), "p": LOAM, "psi0": -50.0}
         with pytest.raises(error, match=message):
             flow(**(given | change))
+
+
+@pytest.mark.parametrize("law", [MonotoneSpline(members=3), Corrected(VanGenuchten(), members=3)])
+@pytest.mark.parametrize("batch", [(), (3,), (3, 2)])
+def test_laws_with_members_are_refused(law, batch):
+    with pytest.raises(ConfigError, match="layer 0 answers .* laws with members do not go into a column"):
+        flow(Column(GRID, law), clock(1.0, batch=batch), {n: LOAM.get(n, 0.1) for n in law.ranges}, -50.0)
+
+
+@pytest.mark.parametrize("law", [VanGenuchten(), Gauged(VanGenuchten()), Corrected(VanGenuchten())])
+def test_inference_mode(law):
+    """Laws and roots without loops, whose slopes need autograd, and values that were made in inference mode."""
+    column = Column(GRID, law, Flux(-0.5), FreeDrainage(), RootUptake(0.1, torch.ones(GRID.cells)))
+    with torch.no_grad():
+        expected = flow(column, clock(1.0), LOAM, -50.0)
+    with torch.inference_mode():
+        p = {n: torch.tensor(v) for n, v in LOAM.items()}
+        found = flow(column, clock(1.0), p, torch.tensor(-50.0))
+    assert torch.equal(found.psi, expected.psi) and torch.equal(found.uptake, expected.uptake)
 
 
 @pytest.mark.parametrize("entry", [0.0, 2.0])
