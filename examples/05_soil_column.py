@@ -194,9 +194,8 @@ for name, task in (("ten moisture sensors", sensors), ("and a tensiometer", both
         warnings.simplefilter("ignore")  # said above
         found[name] = fit(task, steps=25 if not QUICK else 2)
     f = found[name]
-    print(
-        f"{name}: chi2 / N = {float(f.misfit):.2f}, {int(f.iterations)} iterations, {time.perf_counter() - started:.0f} s"
-    )
+    seconds = time.perf_counter() - started
+    print(f"{name}: chi2 / N = {float(f.misfit):.2f}, {int(f.iterations)} iterations, {seconds:.0f} s")
 
 psi = -torch.logspace(0.3, 3.2, 80)
 dry, wet = visited(planted)

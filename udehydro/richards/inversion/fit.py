@@ -34,8 +34,8 @@ class Fitted:
     inversion : what was asked.
     x : (members, P) what was searched; ``values`` in physical units, ``names`` of both.
     chi2 : (members,) squared residuals in units of sigma, and squared distances from priors; ``parts`` (members,) of
-        every series, by name; ``counts`` (members,) observations of each, by name, which the parts are about where the fit is
-        as good as sigma says.
+        every series, by name; ``counts`` (members,) observations of each, by name, which the parts are about where the
+        fit is as good as sigma says.
     normal : (members, P, P) matrix of the last normal equations, priors included.
     iterations, converged : (members,).
     """
