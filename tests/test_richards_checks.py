@@ -182,7 +182,6 @@ class TestBoundaries:
             ({"top": Atmospheric(-0.5, 0.1)}, "'rain' of Atmospheric is -0.5; it has to be zero or more"),
             ({"top": Atmospheric(0.5, 0.1, pond=-1.0)}, "'pond' of Atmospheric is -1; it has to be zero or more"),
             ({"top": Atmospheric(0.0, 0.1, driest=15000.0)}, "'driest' .* has to be below zero, a head such as -15000"),
-            ({"bottom": WaterTable(-150.0)}, "'depth' of WaterTable is -150; .* positive downwards"),
             ({"sinks": RootUptake(-0.3, DENSITY)}, "'transpiration' of RootUptake is -0.3"),
             ({"sinks": RootUptake(0.3, 0.0 * DENSITY)}, "'density' .* not zero in all"),
             (
@@ -207,6 +206,11 @@ class TestBoundaries:
         forcing = Forcing({"rain": rain}, {"rain": "mm/d"}, EDGES, basins=("a", "b"))
         with pytest.raises(DataError, match=r"\(series 'rain'\) is -0.9 \(basin b, 2001-05-02\)"):
             drain(Atmospheric("rain"), forcing=forcing)
+
+    def test_artesian_or_a_wrong_sign(self):
+        with pytest.warns(UserWarning, match="'depth' of WaterTable is -10; artesian .* positive downwards") as caught:
+            drain(bottom=WaterTable(-10.0))
+        assert caught[0].filename == __file__
 
     def test_what_is_unusual_but_possible(self):
         drain(Atmospheric(0.5, -0.1))  # dew

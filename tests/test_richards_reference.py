@@ -92,6 +92,7 @@ class TestGradients:
             assert agreement["error"] < 1e-6 and agreement["excluded"] <= 2 and not agreement["unseen"], agreement
 
     @pytest.mark.parametrize("i", range(11))
+    @pytest.mark.filterwarnings("ignore:The .depth. of WaterTable")  # artesian in some
     def test_laws(self, i):
         law, p = list(gradients.soils().values())[i]
         self.check(law, p, TOPS[i % 5], BOTTOMS[(2 * i + 1) % 5], gradients.SCHEMES[i % 2])
@@ -99,6 +100,7 @@ class TestGradients:
     @pytest.mark.slow
     @pytest.mark.parametrize("i", range(11))
     @pytest.mark.parametrize("shift", range(5))
+    @pytest.mark.filterwarnings("ignore:The .depth. of WaterTable")  # artesian in some
     def test_laws_between_boundaries(self, i, shift):
         law, p = list(gradients.soils().values())[i]
         for top, bottom in zip(TOPS, BOTTOMS[shift:] + BOTTOMS[:shift], strict=True):

@@ -5,8 +5,8 @@ for it, so that limits which switch (a pond that overflows, a seepage face that 
 iteration, by its own equation, not by trial around it. ``project`` puts a head where the boundary may have it: heads
 that are given or limited then never leave a residual, and all that does is water.
 
-A value is a number, a tensor that broadcasts to the batch, or the name of a series of the forcing. ``impossible`` says
-which values a boundary cannot have.
+A value is a number, a tensor that broadcasts to the batch, or the name of a series of the forcing. ``impossible`` and
+``unusual`` say which values a boundary cannot have, or hardly has.
 """
 
 from __future__ import annotations
@@ -73,16 +73,17 @@ class Head:
 
 @dataclass(frozen=True)
 class WaterTable:
-    """Water table at ``depth`` below the surface [cm], hydrostatic from the bottom of the column to it."""
+    """Water table at ``depth`` below the surface [cm], hydrostatic from the bottom of the column to it; where water is
+    artesian, above the surface, the depth is negative."""
 
     depth: float | str | Tensor
 
     units = {"depth": "cm"}
     ponds = False
 
-    def impossible(self, v: dict[str, Tensor]) -> Iterator[Wrong]:
+    def unusual(self, v: dict[str, Tensor]) -> Iterator[Wrong]:
         if bool((wrong := v["depth"] < 0.0).any()):
-            yield Wrong("depth", "zero or more, a depth, positive downwards (Head for water above the surface)", wrong)
+            yield Wrong("depth", "artesian water, above the surface? A depth is positive downwards", wrong)
 
     def close(self, node: Node, v: dict[str, Tensor], outward: float) -> Closure:
         return Closure(node.psi - (v["bottom"] - v["depth"]), (1.0, 0.0, 0.0), -node.supply)

@@ -30,11 +30,8 @@ def check_values(problem: Problem) -> None:
         values = _values(problem, kind, i)
         for wrong in part.impossible(values) if hasattr(part, "impossible") else ():
             series = isinstance(getattr(part, wrong.name), str)
-            text = f"'{wrong.name}' of {type(part).__name__}" + (
-                f" (series '{getattr(part, wrong.name)}')" if series else ""
-            )
-            text = f"The {text} is {_where(problem, wrong, values)}; it has to be {wrong.text}"
-            raise _error(problem, DataError if series else ConfigError, _ended(text), wrong.where)
+            text = _of_part(problem, part, wrong, values, "it has to be ")
+            raise _error(problem, DataError if series else ConfigError, text, wrong.where)
 
 
 def check_start(problem: Problem, psi: Tensor, pond: Tensor) -> None:
@@ -66,12 +63,16 @@ def check_start(problem: Problem, psi: Tensor, pond: Tensor) -> None:
 
 
 def warn_of(problem: Problem, psi: Tensor, pond: Tensor, stacklevel: int) -> None:
-    """Warn of parameters outside the ranges of their law, and of heads at the start (columns, cell) that are all above
-    zero where nothing saturates the soil. Python shows a warning once for every place and text."""
+    """Warn of parameters outside the ranges of their law, of unusual boundaries, and of heads at the start (columns,
+    cell) that are all above zero where nothing saturates the soil. Python shows a warning once for a place and text."""
     for i, layer in enumerate(problem.column.layers):
         values = _values(problem, "soil", i)
         for wrong in unusual(layer.law.ranges, values):
             warnings.warn(_of_soil(problem, i, wrong, values), stacklevel=stacklevel + 1)
+    for kind, i, part in parts(problem.column):
+        values = _values(problem, kind, i)
+        for wrong in part.unusual(values) if hasattr(part, "unusual") else ():
+            warnings.warn(_of_part(problem, part, wrong, values, ""), stacklevel=stacklevel + 1)
     psi = psi.detach()
     wet = (psi > 0.0).all(1) & ~_saturates(problem, pond)
     if bool(wet.any()):
@@ -107,6 +108,13 @@ def _of_soil(problem: Problem, layer: int, wrong: Wrong, values: Mapping[str, Te
     return _ended(
         f"Parameter '{wrong.name}' of layer {layer} is {_where(problem, wrong, values, unit)}; it {wrong.text}"
     )
+
+
+def _of_part(problem: Problem, part, wrong: Wrong, values: Mapping[str, Tensor], verb: str) -> str:
+    given = getattr(part, wrong.name)
+    series = f" (series '{given}')" if isinstance(given, str) else ""
+    text = f"The '{wrong.name}' of {type(part).__name__}{series} is {_where(problem, wrong, values)}; "
+    return _ended(text + verb + wrong.text)
 
 
 def _ended(text: str) -> str:
