@@ -83,6 +83,21 @@ class Prepared(NamedTuple):
         return Prepared(self.features[:, :, part], cut(self.known), cut(self.gate))
 
 
+@dataclass(frozen=True)
+class Ansatz:
+    """A form of the head of one's own, for what a network cannot follow, such as corners of time and space.
+
+    Attributes
+    ----------
+    known, gate : jets that do not change with the weights, from the jets of coordinates.
+    join : the jet of the head [cm], from those of the network's first output, of ``known`` and of ``gate``.
+    """
+
+    known: Callable[[Sequence[Jet]], Jet]
+    gate: Callable[[Sequence[Jet]], Jet]
+    join: Callable[[Jet, Jet, Jet], Jet]
+
+
 @dataclass(eq=False)
 class Field:
     """Pressure head (and flux) in a box: T(u) of u = known + gate x scale x network.
@@ -96,6 +111,7 @@ class Field:
     flux : scale of the fluxes [cm/d].
     known : jets of u that the network is added to, from the jets of coordinates.
     gate : jets of the factor of the network, zero where ``known`` is to hold exactly.
+    join : the jet of the head from those of the network, ``known`` and ``gate``, instead of the above; see Ansatz.
     """
 
     network: Network
@@ -105,6 +121,7 @@ class Field:
     flux: float = 1.0
     known: Callable[[Sequence[Jet]], Jet] | None = field(default=None, repr=False)
     gate: Callable[[Sequence[Jet]], Jet] | None = field(default=None, repr=False)
+    join: Callable[[Jet, Jet, Jet], Jet] | None = field(default=None, repr=False)
 
     def prepare(self, points: Tensor, orders: Orders) -> Prepared:
         """All that does not change with the weights at points (n, D)."""
@@ -116,12 +133,15 @@ class Field:
     def outputs(self, prepared: Prepared, channels: Tensor, orders: Orders) -> list[Jet]:
         """Jets of the head [cm] and of the fluxes [cm/d], channels (channel, members, n), from those of the network."""
         u, *fluxes = (Jet(c, orders) for c in channels.movedim(1, 0).unbind(-1))
+        psi = self._head(u, prepared) if self.join is None else self.join(u, prepared.known, prepared.gate)
+        return [psi, *(q * self.flux for q in fluxes)]
+
+    def _head(self, u: Jet, prepared: Prepared) -> Jet:
         if prepared.gate is not None:
             u = u * prepared.gate
         if prepared.known is not None:
             u = u + prepared.known
-        psi = u.sinh() * self.head if self.stretch else u * self.head
-        return [psi, *(q * self.flux for q in fluxes)]
+        return u.sinh() * self.head if self.stretch else u * self.head
 
     @torch.no_grad()
     def __call__(self, points: Tensor, orders: Orders | None = None) -> list[Jet]:

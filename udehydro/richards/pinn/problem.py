@@ -12,7 +12,7 @@ from torch.func import hessian, jacfwd, vmap
 from udehydro.errors import ConfigError
 from udehydro.richards.pinn import points, residuals, volumes
 from udehydro.richards.pinn.clock import Clock
-from udehydro.richards.pinn.field import Box, Features, Field, Profile, product, start_gate, wall_gate
+from udehydro.richards.pinn.field import Ansatz, Box, Features, Field, Profile, product, start_gate, wall_gate
 from udehydro.richards.pinn.jets import Jet
 from udehydro.richards.pinn.network import Network
 from udehydro.richards.pinn.soil import Soil
@@ -36,6 +36,7 @@ class Region:
     events : times [d] within the box at which a boundary jumps, the start often among them.
     crowd : walls toward which points crowd, as in :func:`~udehydro.richards.pinn.points.inside`.
     sink : water taken up [1/d] at points (n, D).
+    ansatz : a form of the head instead of what ``psi0`` and kept walls make it; it has to keep these itself.
     """
 
     box: Box
@@ -44,6 +45,7 @@ class Region:
     events: tuple[float, ...] = ()
     crowd: tuple[int, ...] = ()
     sink: Callable[[Tensor], Tensor] | None = None
+    ansatz: Ansatz | None = None
 
     def clock(self, early: float) -> Clock:
         return Clock(self.box.low[0], self.box.high[0], self.events, early)
@@ -152,10 +154,12 @@ class Problem:
             features = Features(region.box, region.clock(self.early))
             outputs = 1 + region.box.vertical * (self.form == "mixed")
             network = Network(features.count, outputs, width=width, depth=depth, seeds=[s + 7919 * i for s in seeds])
-            known = gate = None
-            if region.psi0 is not None:
+            known = gate = join = None
+            if region.ansatz is not None:
+                known, gate, join = region.ansatz.known, region.ansatz.gate, region.ansatz.join
+            elif region.psi0 is not None:
                 known, gate = self._known(region), self._gate(i)
-            found.append(Field(network, features, self.head, self.stretch, self.flux, known, gate))
+            found.append(Field(network, features, self.head, self.stretch, self.flux, known, gate, join))
         return found
 
     def system(
