@@ -180,6 +180,20 @@ class TestDirections:
         assert torch.allclose(found["scale"].sd[1], alone["scale"].sd[0], rtol=1e-6)
         assert float(found["scale"].sd[0]) < float(found["scale"].sd[1])
 
+    @pytest.mark.parametrize("columns", [3, 8])
+    def test_an_offset_is_judged_by_the_conductivity_of_its_own_column(self, columns):
+        """As many columns as cells, too."""
+        ks = torch.logspace(0, 2, columns)
+        theta = Observed("theta", torch.full((8, columns), 0.2), 0.01, depth=5.0)
+        p = LOAM | {"Ks": Free(ks)}
+        many = Inversion(column(Flux(RAIN[:, None])), clock((columns,)), p, WaterContent(0.3), theta, steps=STEPS)
+        found = check_gauge(many)["offset"].limit
+        one = Observed("theta", torch.full((8,), 0.2), 0.01, depth=5.0)
+        for i in (0, columns - 1):
+            p = LOAM | {"Ks": Free(float(ks[i]))}
+            alone = check_gauge(Inversion(column(Flux(RAIN)), clock(), p, WaterContent(0.3), one, steps=STEPS))
+            assert torch.allclose(found[i], alone["offset"].limit[0], rtol=1e-6)
+
 
 class TestBeforeFitting:
     def inversion(self, kinds):

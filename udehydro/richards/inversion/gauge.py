@@ -143,8 +143,12 @@ class Gauges:
 def check_gauge(inversion: Inversion, x: Tensor | None = None) -> Gauges:
     """Which parts of theta(psi) and K(psi) the data of an inversion cannot determine, were the curves free to move.
 
-    What decides follows from the column and the kinds of data alone; how well, from the sensitivity of the data to each
-    gauge at x, unknown initial states, fluxes and other gauges moving along.
+    What decides follows from the column, the kinds of data, the numbers given for limits of curves, and which limits of
+    its ends the column meets at x; how well, from the sensitivity of the data to each gauge at x, unknown initial
+    states, fluxes and other gauges moving along. Every soil has a level of its own: "level of layer 1".
+
+    Cells of finite size break the symmetry of an offset: where they are coarse its standard deviation is smaller than
+    that of the equation, by a half with 12 cells in 30 cm, by a hundredth with 48.
 
     Parameters
     ----------
