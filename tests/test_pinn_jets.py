@@ -67,9 +67,9 @@ def test_loops_are_torch(orders, monkeypatch):
     found = []
     for usable in (chain_numba.usable, lambda like: False):
         monkeypatch.setattr(chain_numba, "usable", usable)
-        y, back = torch.empty_like(v), g.clone()
-        activation.forward(v, y, orders.pairs)
-        activation.backward(v, y, back, orders.pairs)
+        y, back = v.clone(), g.clone()
+        activation.forward(y, orders.pairs)
+        activation.backward(y, back, orders.pairs)
         found.append((y, back))
     torch.testing.assert_close(found[0], found[1], rtol=1e-13, atol=1e-13)
 
@@ -96,6 +96,20 @@ def test_by_sample_adds_up_to_the_gradient():
     one[:, :, 4] = g[:, :, 4]
     alone = torch.cat([d.flatten(1) for d in torch.autograd.grad((network(x, orders, w) * one).sum(), w)], 1)
     torch.testing.assert_close(rows[:, 4], alone, rtol=1e-12, atol=1e-12)
+
+
+def test_graphs_do_not_disturb_each_other():
+    """Arrays are overwritten on the way; none that another way back, or the same once more, still needs."""
+    orders, network = ORDERS[0], Network(2, 2, width=5, depth=3)
+    w = [x.detach().requires_grad_() for x in network.weights()]
+    x, other = features(points(9, 2), orders), features(points(9, 2, seed=1), orders)
+    alone = [torch.autograd.grad((network(f, orders, w) ** 2).sum(), w) for f in (x, other)]
+    before = x.clone()
+    losses = [(network(f, orders, w) ** 2).sum() for f in (x, other)]
+    for i in (1, 0, 1, 0):
+        again = torch.autograd.grad(losses[i], w, retain_graph=True)
+        assert all(torch.equal(a, b) for a, b in zip(alone[i], again, strict=True))
+    assert torch.equal(x, before)
 
 
 def test_members_do_not_see_each_other():

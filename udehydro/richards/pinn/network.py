@@ -105,12 +105,12 @@ class Network(nn.Module):
 
 
 class _Jets(torch.autograd.Function):
-    """Jets of the outputs; the way back recomputes nothing and keeps one array per layer and direction."""
+    """Jets of the outputs; the way back recomputes nothing and keeps one array per layer."""
 
     @staticmethod
     def forward(ctx, features, orders, *weights):
-        kept, out = run(features, orders, weights)
-        ctx.orders, ctx.kept, ctx.weights = orders, kept, weights
+        ctx.orders, ctx.weights = orders, weights
+        ctx.kept, out = run(features, orders, weights)
         return out
 
     @staticmethod
@@ -118,29 +118,27 @@ class _Jets(torch.autograd.Function):
     def backward(ctx, grad):
         found = [None] * len(ctx.weights)
         for i, delta, into in deltas(ctx.kept, ctx.weights, ctx.orders, grad):
-            found[2 * i] = into.flatten(1, 2).transpose(1, 2) @ delta.flatten(1, 2)
+            found[2 * i] = torch.bmm(into.flatten(1, 2).transpose(1, 2), delta.flatten(1, 2))
             found[2 * i + 1] = delta[:, 0].sum(1)
         return None, None, *found
 
 
-Kept = list[tuple[Tensor, Tensor]]
-"""Jets (members, channel, n, width) before and behind each activation; the first entry has the features twice."""
+Kept = list[Tensor]
+"""Features and, behind each activation, jets (members, channel, n, width)."""
 
 
+@torch.no_grad()
 def run(features: Tensor, orders: Orders, weights: Sequence[Tensor]) -> tuple[Kept, Tensor]:
     """All layers forward."""
-    members, last = len(weights[0]), len(weights) // 2 - 1
-    now = features.expand(members, *features.shape[1:])
-    kept: Kept = [(now, now)]
-    for i in range(last + 1):
-        w, b = weights[2 * i].detach(), weights[2 * i + 1].detach()
-        v = torch.bmm(now.flatten(1, 2), w).unflatten(1, now.shape[1:3])
-        v[:, 0] += b.unsqueeze(1)
-        if i == last:
+    members, (channels, n) = len(weights[0]), features.shape[1:3]
+    kept: Kept = [features.expand(members, -1, -1, -1).contiguous()]
+    for w, b in zip(weights[::2], weights[1::2], strict=True):
+        v = torch.bmm(kept[-1].view(members, channels * n, -1), w).view(members, channels, n, -1)
+        v[:, 0].add_(b.unsqueeze(1))
+        if 2 * len(kept) == len(weights):
             return kept, v
-        now = torch.empty_like(v)
-        activation.forward(v.flatten(2), now.flatten(2), orders.pairs)
-        kept.append((v, now))
+        activation.forward(v, orders.pairs)
+        kept.append(v)
     raise AssertionError("a network has layers")
 
 
@@ -148,12 +146,10 @@ def deltas(kept: Kept, weights: Sequence[Tensor], orders: Orders, grad: Tensor):
     """From the last layer to the first: its number, derivatives by its jets before activation, and its inputs."""
     g = grad.contiguous()
     for i in range(len(kept) - 1, -1, -1):
-        yield i, g, kept[i][1]
+        yield i, g, kept[i]
         if i:
-            w = weights[2 * i].detach()
-            g = torch.bmm(g.flatten(1, 2), w.transpose(1, 2)).unflatten(1, g.shape[1:3])
-            v, y = kept[i]
-            activation.backward(v.flatten(2), y.flatten(2), g.flatten(2), orders.pairs)
+            g = torch.bmm(g.flatten(1, 2), weights[2 * i].detach().transpose(1, 2)).view_as(kept[i])
+            activation.backward(kept[i], g, orders.pairs)
 
 
 def by_sample(kept: Kept, weights: Sequence[Tensor], orders: Orders, grad: Tensor, out: Tensor) -> None:
