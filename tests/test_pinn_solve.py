@@ -8,7 +8,8 @@ from udehydro.errors import ConfigError
 from udehydro.richards import exact, laws
 from udehydro.richards.pinn import points
 from udehydro.richards.pinn.field import Box, Profile
-from udehydro.richards.pinn.problem import Counts, Data, Problem, Region, Wall
+from udehydro.richards.pinn.problem import Counts, Problem, Region, Wall
+from udehydro.richards.pinn.residuals import Data
 from udehydro.richards.pinn.soil import Soil
 from udehydro.richards.pinn.solution import march, solve
 from udehydro.richards.pinn.system import Extra

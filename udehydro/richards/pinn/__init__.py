@@ -2,7 +2,9 @@
 
 from udehydro.richards.pinn.clock import Clock
 from udehydro.richards.pinn.field import Box, Field, Profile
-from udehydro.richards.pinn.problem import Counts, Data, Problem, Region, Wall, Weights
+from udehydro.richards.pinn.learn import Learned, learn
+from udehydro.richards.pinn.problem import Counts, Problem, Region, Wall, Weights
+from udehydro.richards.pinn.residuals import Data
 from udehydro.richards.pinn.soil import Soil
 from udehydro.richards.pinn.solution import FORWARD, Solution, march, solve
 from udehydro.richards.pinn.system import Extra, System, Term
@@ -17,6 +19,7 @@ __all__ = [
     "Data",
     "Extra",
     "Field",
+    "Learned",
     "Levenberg",
     "Problem",
     "Profile",
@@ -27,6 +30,7 @@ __all__ = [
     "Term",
     "Wall",
     "Weights",
+    "learn",
     "march",
     "solve",
 ]

@@ -15,6 +15,7 @@ from udehydro.richards.pinn.clock import Clock
 from udehydro.richards.pinn.field import Ansatz, Box, Features, Field, Profile, product, start_gate, wall_gate
 from udehydro.richards.pinn.jets import Jet
 from udehydro.richards.pinn.network import Network
+from udehydro.richards.pinn.residuals import Data
 from udehydro.richards.pinn.soil import Soil
 from udehydro.richards.pinn.system import Extra, System, Term
 from udehydro.structure import suggest
@@ -81,20 +82,6 @@ class Wall:
         """Its coordinate, and where it is along it."""
         axis = self.axis % len(box.low)
         return axis, (box.high if self.upper else box.low)[axis]
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """Measured values at points (n, D) of a region.
-
-    ``kind`` is theta, psi or flux (vertical, upward); ``log`` is for errors of the logarithm of the magnitude."""
-
-    kind: str
-    points: Tensor
-    values: Tensor
-    sigma: Tensor | float
-    log: bool = False
-    region: int = 0
 
 
 @dataclass(frozen=True)
@@ -209,7 +196,8 @@ class Problem:
 
     def _data(self, data: Data) -> Term:
         soil, box = self.regions[data.region].soil, self.regions[data.region].box
-        return residuals.measured(data.kind, data.points, box, data.region, soil, data.values, data.sigma, data.log)
+        name = data.kind if len(self.regions) == 1 else f"{data.kind} in {data.region}"
+        return residuals.measured(name, data, box, soil)
 
     def _known(self, region: Region):
         """u at the start, as jets, for all times."""

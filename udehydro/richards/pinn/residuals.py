@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ def pointwise(
     factor = balance_scale(points[:, 0], box, clock, scale)
     loss = None if sink is None else sink(points)
 
-    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+    def rows(outputs, extra: Tensor, part: slice, index: Tensor) -> Tensor:
         psi = outputs[0][0]
         here = soil.at(extra, psi.value)
         k, slope = here.conductivity_slope()
@@ -81,7 +82,7 @@ def mixed(
     factor = balance_scale(points[:, 0], box, clock, scale)
     loss = None if sink is None else sink(points)
 
-    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+    def rows(outputs, extra: Tensor, part: slice, index: Tensor) -> Tensor:
         psi, *fluxes = outputs[0]
         here = soil.at(extra, psi.value)
         balance = here.capacity() * psi.d(0) + sum(q.d(i) for q, i in zip(fluxes, axes, strict=True))
@@ -101,7 +102,7 @@ def flux_through(
     axis = axis % (box.vertical + 1)
     wanted = q(points)
 
-    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+    def rows(outputs, extra: Tensor, part: slice, index: Tensor) -> Tensor:
         found = flux_along(outputs[0], soil, extra, axis, box.vertical)
         return ((found - wanted[part]) / scale).unsqueeze(-1)
 
@@ -112,7 +113,7 @@ def head_at(name: str, points: Tensor, field: int, scale: float, psi: Value, wei
     """The head [cm] is psi; ``scale`` is one of heads."""
     wanted = psi(points)
 
-    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+    def rows(outputs, extra: Tensor, part: slice, index: Tensor) -> Tensor:
         return ((outputs[0][0].value - wanted[part]) / scale).unsqueeze(-1)
 
     return Term(name, points, (field,), Orders(), rows, weight)
@@ -121,7 +122,7 @@ def head_at(name: str, points: Tensor, field: int, scale: float, psi: Value, wei
 def free_drainage(name: str, points: Tensor, box: Box, field: int, scale: float, weight=1.0) -> Term:
     """The head does not change with height; ``scale`` is a gradient [cm/cm]."""
 
-    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+    def rows(outputs, extra: Tensor, part: slice, index: Tensor) -> Tensor:
         return (outputs[0][0].d(box.vertical) / scale).unsqueeze(-1)
 
     return Term(name, points, (field,), Orders((box.vertical,)), rows, weight)
@@ -130,33 +131,48 @@ def free_drainage(name: str, points: Tensor, box: Box, field: int, scale: float,
 def same_head(name: str, points: Tensor, fields: tuple[int, int], head: float, weight=1.0) -> Term:
     """Heads of two regions agree where one follows the other in time."""
 
-    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+    def rows(outputs, extra: Tensor, part: slice, index: Tensor) -> Tensor:
         return ((outputs[0][0].value - outputs[1][0].value) / head).unsqueeze(-1)
 
     return Term(name, points, fields, Orders(), rows, weight)
 
 
-def measured(
-    kind: str, points: Tensor, box: Box, field: int, soil: Soil, values: Tensor, sigma, log: bool = False
-) -> Term:
-    """Measured theta, psi [cm] or vertical flux [cm/d], in units of sigma; chi2 is the sum, not the mean.
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Measured values at points (n, D) of a region, (n,) or each member its own (members, n); NaN where there are none.
 
-    ``log`` takes the error of the logarithm of the magnitude; heads then go on linearly from -1e-3 cm upwards.
+    ``kind`` is theta, psi [cm] or flux [cm/d], vertical and upward; ``log`` is for errors of the logarithm of the
+    magnitude.
     """
-    sigma = torch.as_tensor(sigma, dtype=values.dtype, device=values.device).expand_as(values)
-    wanted = _log(values) if log else values
 
-    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+    kind: str
+    points: Tensor
+    values: Tensor
+    sigma: Tensor | float
+    log: bool = False
+    region: int = 0
+
+
+def measured(name: str, data: Data, box: Box, soil: Soil) -> Term:
+    """Distance from data in units of sigma, summed. Heads with ``log`` go on linearly from -1e-3 cm upwards."""
+    values = data.values if data.values.ndim == 2 else data.values.unsqueeze(0)
+    sigma = torch.as_tensor(data.sigma, dtype=values.dtype, device=values.device).expand_as(values)
+    wanted, kind, up = _log(values) if data.log else values, data.kind, box.vertical
+    there = ~wanted.isnan()
+    wanted = torch.where(there, wanted, 0.0)
+
+    def rows(outputs, extra: Tensor, part: slice, index: Tensor) -> Tensor:
         psi = outputs[0][0]
         if kind == "theta":
             found = soil.at(extra, psi.value).theta()
         else:
-            found = psi.value if kind == "psi" else flux_along(outputs[0], soil, extra, box.vertical, box.vertical)
-        found = _log(found) if log else found
-        return ((found - wanted[part]) / sigma[part]).unsqueeze(-1)
+            found = psi.value if kind == "psi" else flux_along(outputs[0], soil, extra, up, up)
+        found = _log(found) if data.log else found
+        mine = (slice(None) if len(values) == 1 else index, part)
+        return torch.where(there[mine], (found - wanted[mine]) / sigma[mine], 0.0).unsqueeze(-1)
 
-    orders = Orders((box.vertical,)) if kind == "flux" else Orders()
-    return Term(kind, points, (field,), orders, rows, mean=False)
+    orders = Orders((up,)) if kind == "flux" else Orders()
+    return Term(name, data.points, (data.region,), orders, rows, mean=False)
 
 
 def _log(psi: Tensor, near: float = 1e-3) -> Tensor:
@@ -178,7 +194,7 @@ def interface(
     """Head and vertical flux of two regions agree; scales of heads [cm] and fluxes [cm/d]."""
     up = box.vertical
 
-    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+    def rows(outputs, extra: Tensor, part: slice, index: Tensor) -> Tensor:
         heads = outputs[0][0].value - outputs[1][0].value
         below, above = (flux_along(o, s, extra, up, up) for o, s in zip(outputs, soils, strict=True))
         return torch.stack([heads / head, (below - above) / scale], dim=-1)

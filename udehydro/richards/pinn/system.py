@@ -32,7 +32,7 @@ class Term:
     ----------
     points : (n, D), time first; the same for all members, and frozen for as long as the system lives.
     rows : residuals (members, n / group, R) in units of their standard deviation, from the jets of the outputs of
-        ``fields`` at the points, other unknowns (members, 1 or n, Q), and which points these are.
+        ``fields`` at the points, other unknowns (members, 1 or n, Q), and which points and which members these are.
     mean : whether the weight is divided by the number of rows.
     group : points that make one row; they follow each other.
     """
@@ -41,7 +41,7 @@ class Term:
     points: Tensor
     fields: tuple[int, ...]
     orders: Orders
-    rows: Callable[[Outputs, Tensor, slice], Tensor]
+    rows: Callable[[Outputs, Tensor, slice, Tensor], Tensor]
     weight: float = 1.0
     mean: bool = True
     group: int = 1
@@ -111,7 +111,7 @@ class System:
 
     def loss(self, weights: Sequence[Sequence[Tensor]], extra: Tensor) -> Tensor:
         """Half of chi2 by term (terms, members), its gradient put into ``weights`` and ``extra``, which are leaves."""
-        found = []
+        found, every = [], torch.arange(len(extra), device=extra.device)
         for term, prepared in zip(self.terms, self.prepared, strict=True):
             total = 0.0
             for part in term.blocks():
@@ -120,7 +120,7 @@ class System:
                     here, field = p.take(part), self.fields[i]
                     channels = field.network(here.features, term.orders, weights[i])
                     outputs.append(field.outputs(here, channels, term.orders))
-                rows = term.scale * term.rows(outputs, extra.unsqueeze(1), part)
+                rows = term.scale * term.rows(outputs, extra.unsqueeze(1), part, every)
                 half = 0.5 * (rows**2).sum((1, 2))
                 half.sum().backward()
                 total = total + half.detach()
@@ -164,6 +164,7 @@ class System:
 
     def residuals(self, x: Tensor) -> list[Tensor]:
         """Residuals (m, n, R) of every term at x, in units of their standard deviation."""
+        every = torch.arange(len(x), device=x.device)
         weights = [f.network.split(x[:, place]) for f, place in zip(self.fields, self.places, strict=True)]
         found = []
         for term, prepared in zip(self.terms, self.prepared, strict=True):
@@ -174,7 +175,7 @@ class System:
                     here = p.take(part)
                     channels = run(here.features, term.orders, weights[i])[1]
                     outputs.append(self.fields[i].outputs(here, channels, term.orders))
-                rows.append(term.rows(outputs, x[:, self.last].unsqueeze(1), part).detach())
+                rows.append(term.rows(outputs, x[:, self.last].unsqueeze(1), part, every).detach())
             found.append(torch.cat(rows, dim=1))
         return found
 
@@ -190,7 +191,8 @@ class System:
         n = part.stop - part.start
         if extra.shape[1]:
             leaves.append(extra.unsqueeze(1).expand(-1, n, -1).clone().requires_grad_())
-        rows = term.scale * term.rows(outputs, leaves[-1] if extra.shape[1] else extra.unsqueeze(1), part)
+        other = leaves[-1] if extra.shape[1] else extra.unsqueeze(1)
+        rows = term.scale * term.rows(outputs, other, part, index)
         places = [self.places[i] for i, _ in kept] + ([self.last] if extra.shape[1] else [])
         inner, count = _joined(places), rows.shape[-1]
         jacobian = rows.new_empty(len(extra), n, count, inner[-1].stop)

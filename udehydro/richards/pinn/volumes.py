@@ -53,7 +53,7 @@ def volume(
     middle = clock.spread(start + 0.5 * share)
     factor = balance_scale(middle, box, clock, scale) / (ends[1] - ends[0])
 
-    def rows(outputs, extra: Tensor, part: slice) -> Tensor:
+    def rows(outputs, extra: Tensor, part: slice, index: Tensor) -> Tensor:
         psi = outputs[0][0]
         here = soil.at(extra, psi.value)
         theta, flux = (x.unflatten(1, (-1, 4, NODES)) for x in (here.theta(), darcy(here, psi, 1, True)))
