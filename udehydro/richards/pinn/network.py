@@ -41,14 +41,14 @@ class Network(nn.Module):
         if min(inputs, outputs, width, depth, len(seeds)) < 1:
             raise ConfigError("A network needs at least one input, output, hidden layer, unit and seed.")
         sizes = [inputs, *[width] * depth, outputs]
-        generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
+        generators = [torch.Generator("cpu").manual_seed(int(s)) for s in seeds]
         self.sizes, self.seeds = tuple(sizes), tuple(int(s) for s in seeds)
         self.matrices, self.biases = nn.ParameterList(), nn.ParameterList()
         for a, b in zip(sizes, sizes[1:], strict=False):
-            draws = [torch.randn(a, b, generator=g, dtype=torch.float64) * (2.0 / (a + b)) ** 0.5 for g in generators]
+            draws = [torch.randn(a, b, generator=g, dtype=torch.float64, device="cpu") * (2.0 / (a + b)) ** 0.5 for g in generators]
             self.matrices.append(nn.Parameter(torch.stack(draws)))
-            self.biases.append(nn.Parameter(torch.zeros(len(seeds), b, dtype=torch.float64)))
-        slopes = torch.ones(len(seeds), depth, dtype=torch.float64)
+            self.biases.append(nn.Parameter(torch.zeros(len(seeds), b, dtype=torch.float64, device="cpu")))
+        slopes = torch.ones(len(seeds), depth, dtype=torch.float64, device="cpu")
         self.slopes = nn.Parameter(slopes, requires_grad=adaptive)
 
     @property
@@ -133,7 +133,7 @@ def run(features: Tensor, orders: Orders, weights: Sequence[Tensor]) -> tuple[Ke
     members, (channels, n) = len(weights[0]), features.shape[1:3]
     kept: Kept = [features.expand(members, -1, -1, -1).contiguous()]
     for w, b in zip(weights[::2], weights[1::2], strict=True):
-        v = torch.bmm(kept[-1].view(members, channels * n, -1), w).view(members, channels, n, -1)
+        v = torch.bmm(kept[-1].flatten(1, 2), w).view(members, channels, n, w.shape[-1])
         v[:, 0].add_(b.unsqueeze(1))
         if 2 * len(kept) == len(weights):
             return kept, v
