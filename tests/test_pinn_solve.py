@@ -165,3 +165,16 @@ def test_what_does_not_fit_is_refused():
     found = solve(soft(), stages=(Adam(1),), counts=Counts(20, 5), width=3)
     with pytest.raises(ConfigError, match="in no region"):
         found.psi([[2.0, 5.0]])
+
+
+def test_nothing_is_made_elsewhere():
+    """With another default device than the CPU, all stays where the networks are."""
+    from test_device import elsewhere
+
+    for form in ("mixed", "pointwise", "volume"):
+        problem = soft(form)
+        with elsewhere():
+            fields = problem.fields((0, 1), width=3, depth=2)
+            system = problem.system(fields, 0, Counts(24, 4))
+            Adam(1)(system)
+            Levenberg(1)(system)

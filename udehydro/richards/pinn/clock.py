@@ -51,12 +51,12 @@ class Clock:
 
     def spread(self, u: Tensor) -> Tensor:
         """Times for shares u in [0, 1]: as many in a span as the root of its length, even in s within it."""
-        edges = torch.tensor(self.edges, dtype=u.dtype)
+        edges = torch.tensor(self.edges, dtype=u.dtype, device=u.device)
         share = edges.diff().sqrt()
         places = torch.cat([share.new_zeros(1), (share / share.sum()).cumsum(0)])
         k = (torch.searchsorted(places, u.contiguous(), right=True) - 1).clamp(0, len(share) - 1)
         inner = ((u - places[k]) / places.diff()[k]).clamp(0.0, 1.0)
-        jumped = torch.tensor([e in self.events for e in self.edges[:-1]])[k]
+        jumped = torch.tensor([e in self.events for e in self.edges[:-1]], device=u.device)[k]
         root = torch.expm1(inner * math.log1p(self.early)) / self.early if self.early else inner
         return edges[k] + edges.diff()[k] * torch.where(jumped, root**2, inner)
 

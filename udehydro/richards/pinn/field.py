@@ -173,7 +173,7 @@ class Profile:
         """Its jet at points with these coordinates: channels (channel, n) or (channel, members, n)."""
         jet = now[self.coordinate]
         at = jet.value.detach().cpu().numpy()
-        f, slope, bend = (torch.as_tensor(self.spline(at, nu)).to(jet.value) for nu in range(3))
+        f, slope, bend = (torch.from_numpy(self.spline(at, nu)).to(jet.value) for nu in range(3))
         wide = jet if f.ndim == 1 else Jet(jet.channels.unsqueeze(1), jet.orders)
         return wide.through(f, slope, bend)
 

@@ -45,7 +45,10 @@ class Network(nn.Module):
         self.sizes, self.seeds = tuple(sizes), tuple(int(s) for s in seeds)
         self.matrices, self.biases = nn.ParameterList(), nn.ParameterList()
         for a, b in zip(sizes, sizes[1:], strict=False):
-            draws = [torch.randn(a, b, generator=g, dtype=torch.float64, device="cpu") * (2.0 / (a + b)) ** 0.5 for g in generators]
+            draws = [
+                torch.randn(a, b, generator=g, dtype=torch.float64, device="cpu") * (2.0 / (a + b)) ** 0.5
+                for g in generators
+            ]
             self.matrices.append(nn.Parameter(torch.stack(draws)))
             self.biases.append(nn.Parameter(torch.zeros(len(seeds), b, dtype=torch.float64, device="cpu")))
         slopes = torch.ones(len(seeds), depth, dtype=torch.float64, device="cpu")

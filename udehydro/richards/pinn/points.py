@@ -36,7 +36,7 @@ def on_wall(box: Box, clock: Clock, axis: int, at: float, n: int, seed: int, unt
 def grid(box: Box, *counts: int) -> Tensor:
     """(product of counts, D) points of a grid with its edges, the last coordinate running fastest."""
     axes = [np.linspace(a, b, c) for a, b, c in zip(box.low, box.high, counts, strict=True)]
-    return torch.as_tensor(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes)))
+    return torch.from_numpy(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes)))
 
 
 def _sobol(n: int, dimensions: int, seed: int) -> np.ndarray:
@@ -45,6 +45,6 @@ def _sobol(n: int, dimensions: int, seed: int) -> np.ndarray:
 
 
 def _placed(u: np.ndarray, box: Box, clock: Clock, until: float) -> Tensor:
-    points = torch.as_tensor(np.asarray(box.low) + np.asarray(box.sides) * u)
-    points[:, 0] = clock.spread(until * torch.as_tensor(u[:, 0]))
+    points = torch.from_numpy(np.asarray(box.low) + np.asarray(box.sides) * u)
+    points[:, 0] = clock.spread(until * torch.from_numpy(u[:, 0]))
     return points

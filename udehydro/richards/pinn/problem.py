@@ -134,7 +134,9 @@ class Problem:
         if self.form not in FORMS:
             raise ConfigError(f"form is {', '.join(FORMS)}; not '{self.form}'.{suggest(self.form, FORMS)}")
 
-    def fields(self, seeds: Sequence[int], width: int = 14, depth: int = 3) -> list[Field]:
+    def fields(
+        self, seeds: Sequence[int], width: int = 14, depth: int = 3, device: torch.device | str = "cpu"
+    ) -> list[Field]:
         """One field for each region, not trained, each with a network for every seed."""
         found = []
         for i, region in enumerate(self.regions):
@@ -146,28 +148,30 @@ class Problem:
                 known, gate, join = region.ansatz.known, region.ansatz.gate, region.ansatz.join
             elif region.psi0 is not None:
                 known, gate = self._known(region), self._gate(i)
+            network = network.to(device)
             found.append(Field(network, features, self.head, self.stretch, self.flux, known, gate, join))
         return found
 
     def system(
         self, fields: Sequence[Field], seed: int = 0, counts: Counts | None = None, extra: Extra | None = None
     ) -> System:
-        """All residuals at points of a seed."""
-        counts, terms = counts or Counts(), []
+        """All residuals at points of a seed, on the device of the fields."""
+        counts, terms, like = counts or Counts(), [], fields[0].network.matrices[0]
         for i, r in enumerate(self.regions):
-            at = points.inside(r.box, r.clock(self.early), counts.inside, seed + 31 * i, r.crowd, counts.until)
+            at = points.inside(r.box, r.clock(self.early), counts.inside, seed + 31 * i, r.crowd, counts.until).to(like)
             name = "balance" if len(self.regions) == 1 else f"balance {i}"
             balance, clock, w = FORMS[self.form], r.clock(self.early), self.weights.physics
             terms.append(balance(name, at, r.box, i, r.soil, self.flux, clock, w, r.sink))
-        terms += [self._wall(w, seed + 1000 + n, counts) for n, w in enumerate(self.walls) if w.kind != "kept"]
-        terms += self._faces(seed + 2000, counts)
-        terms += [self._data(d) for d in self.data]
+        terms += [self._wall(w, seed + 1000 + n, counts, like) for n, w in enumerate(self.walls) if w.kind != "kept"]
+        terms += self._faces(seed + 2000, counts, like)
+        terms += [self._data(d.to(like)) for d in self.data]
         return System(fields, terms, extra)
 
-    def _wall(self, wall: Wall, seed: int, counts: Counts) -> Term:
+    def _wall(self, wall: Wall, seed: int, counts: Counts, like: Tensor) -> Term:
         region, i = self.regions[wall.region], wall.region
         box, (axis, place) = region.box, wall.place(region.box)
         at = points.on_wall(box, region.clock(self.early), axis, place, counts.wall, seed, counts.until)
+        at = at.to(like)
         name, w = f"{wall.kind} at {'xyz'[axis - len(box.low)]}={place:g}", self.weights
         if wall.kind == "flux":
             return residuals.flux_through(name, at, box, i, region.soil, self.flux, wall, w.flux * w.physics, axis)
@@ -175,7 +179,7 @@ class Problem:
             return residuals.head_at(name, at, i, self.head, wall, w.head * w.physics)
         return residuals.free_drainage(name, at, box, i, 1.0, w.head * w.physics)
 
-    def _faces(self, seed: int, counts: Counts) -> list[Term]:
+    def _faces(self, seed: int, counts: Counts, like: Tensor) -> list[Term]:
         """Where regions touch: above one another, or one after the other."""
         found, w = [], self.weights.face * self.weights.physics
         for i, one in enumerate(self.regions):
@@ -185,6 +189,7 @@ class Problem:
                     continue
                 clock = one.clock(self.early)
                 at = points.on_wall(one.box, clock, axis, one.box.high[axis], counts.wall, seed + i, counts.until)
+                at = at.to(like)
                 if axis == 0:
                     found.append(residuals.same_head(f"from {i} to {j}", at, (i, j), self.head, w))
                 else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -151,6 +151,11 @@ class Data:
     sigma: Tensor | float
     log: bool = False
     region: int = 0
+
+    def to(self, like: Tensor) -> Data:
+        """On the device and in the precision of a tensor."""
+        sigma = self.sigma.to(like) if isinstance(self.sigma, Tensor) else self.sigma
+        return replace(self, points=self.points.to(like), values=self.values.to(like), sigma=sigma)
 
 
 def measured(name: str, data: Data, box: Box, soil: Soil) -> Term:

@@ -67,7 +67,7 @@ class Solution:
 
     @torch.no_grad()
     def _at(self, points, of, orders: Orders | None) -> Tensor:
-        points = torch.as_tensor(points, dtype=torch.float64)
+        points = torch.as_tensor(points).to(self.extra.values)
         found = points.new_full((self.members, len(points)), torch.nan)
         extra = self.extra.values.unsqueeze(1)
         for field, region in zip(self.fields, self.problem.regions, strict=True):
@@ -90,6 +90,7 @@ def solve(
     width: int = 14,
     depth: int = 3,
     extra: Extra | None = None,
+    device: torch.device | str = "cpu",
     progress: bool = False,
 ) -> Solution:
     """Train the fields of a problem, one member for each seed, all at once.
@@ -102,7 +103,7 @@ def solve(
         Where residuals are not finite for any member.
     """
     counts = [counts or Counts()] * len(stages) if counts is None or isinstance(counts, Counts) else list(counts)
-    fields = problem.fields(seeds, width, depth)
+    fields = problem.fields(seeds, width, depth, device)
     system, last = None, None
     for i, (stage, count) in enumerate(zip(stages, counts, strict=True)):
         extra = extra if system is None else system.extra
@@ -144,6 +145,8 @@ def _continued(region: Region, regions: Sequence[Region], done: dict[int, Field]
         before = regions[i].box
         if before.high[0] == region.box.low[0] and before.low[1:] == region.box.low[1:]:
             z = np.linspace(before.low[1], before.high[1], PROFILE)
-            points = torch.as_tensor(np.stack([np.full_like(z, before.high[0]), z], axis=1))
-            return replace(region, psi0=Profile(z, field(points)[0].value.numpy()))
+            points = torch.from_numpy(np.stack([np.full_like(z, before.high[0]), z], axis=1)).to(
+                field.network.matrices[0]
+            )
+            return replace(region, psi0=Profile(z, field(points)[0].value.cpu().numpy()))
     return region

@@ -36,7 +36,7 @@ def volume(
     if box.vertical != 1 or sink is not None:
         raise ConfigError("Control volumes are for one dimension without sinks: take form='mixed' or 'pointwise'.")
     corners = points[: max(len(points) // (4 * NODES), 1)]
-    nodes, gauss = (torch.as_tensor(a, dtype=points.dtype) for a in np.polynomial.legendre.leggauss(NODES))
+    nodes, gauss = (torch.from_numpy(a).to(points) for a in np.polynomial.legendre.leggauss(NODES))
     nodes, gauss = 0.5 + 0.5 * nodes, 0.5 * gauss
     start, share = _shares(corners[:, 0], clock), SHARE
     start = start.clamp_max(1.0 - share)
