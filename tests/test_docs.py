@@ -24,6 +24,7 @@ EXECUTED = (
     "docs/unsaturated.md",
     "docs/inversion.md",
     "docs/recharge.md",
+    "docs/pinn.md",
 )
 PACKAGES = (
     "",
@@ -43,6 +44,7 @@ PACKAGES = (
     ".richards.exact",
     ".richards.column",
     ".richards.inversion",
+    ".richards.pinn",
 )
 
 GROUPS = (("data",), ("sensitivity",))

@@ -1,7 +1,7 @@
 """Physics-informed networks for the Richards equation: fields as networks, laws of the column as their soil."""
 
 from udehydro.richards.pinn.clock import Clock
-from udehydro.richards.pinn.field import Box, Field, Profile
+from udehydro.richards.pinn.field import Ansatz, Box, Field, Profile
 from udehydro.richards.pinn.learn import Learned, learn
 from udehydro.richards.pinn.problem import Counts, Problem, Region, Wall, Weights
 from udehydro.richards.pinn.residuals import Data
@@ -13,6 +13,7 @@ from udehydro.richards.pinn.train import Adam, Levenberg
 __all__ = [
     "FORWARD",
     "Adam",
+    "Ansatz",
     "Box",
     "Clock",
     "Counts",

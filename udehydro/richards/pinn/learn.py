@@ -57,23 +57,30 @@ class Learned:
     physics: Tensor
     places: list[slice]
 
+    @property
+    def values(self) -> Tensor:
+        """(members, P) in physical units, in the order of ``task.unknowns.names``."""
+        return self.task.unknowns.physical(self.x)
+
     def curves(self, psi: Tensor, layer: int = 0) -> Bands:
         """Curves (members, N) at heads [cm] with standard deviations, by Laplace's approximation: data, physics and
         priors linearised, networks marginal."""
-        return bands(self.fitted, psi, layer)
+        if self.task.forcing.batch:
+            return bands(self._fitted(slice(None)), psi, layer)
+        each = [bands(self._fitted(slice(m, m + 1)), psi, layer) for m in range(len(self.x))]
+        return Bands(*(torch.stack(parts) for parts in zip(*each, strict=True)))
 
-    @property
-    def fitted(self) -> Fitted:
-        """As the result of a fit, with the networks marginal; without a run of the column."""
-        count = self.x.shape[1]
-        last = self.solution.extra.values.shape[1]
-        inner = covariance_of(self.normal.normal)[:, -last:, -last:]
-        covariance = torch.diag_embed(torch.full((len(self.x), count), 1e-30, dtype=self.x.dtype))
-        at = torch.cat([torch.arange(p.start, p.stop) for p in self.places])
-        covariance[:, at[:, None], at[None, :]] = inner
-        return Fitted(
-            self.task, self.x, self.normal.chi2, {}, {}, torch.linalg.inv(covariance), *(torch.zeros(len(self.x)),) * 2
-        )
+    def _fitted(self, which: slice) -> Fitted:
+        """Members as the result of a fit of the column, with the networks marginal; nothing is known of what they do
+        not find."""
+        soils = self.solution.extra.values.shape[1]
+        inner = covariance_of(self.normal.normal[which])[:, -soils:, -soils:]
+        x = self.x[which]
+        precision = torch.zeros(*x.shape, x.shape[1], dtype=x.dtype, device=x.device)
+        at = torch.cat([torch.arange(p.start, p.stop, device=x.device) for p in self.places])
+        precision[:, at[:, None], at[None, :]] = torch.linalg.inv(inner)
+        none = torch.zeros(len(x), device=x.device)
+        return Fitted(self.task, x, self.normal.chi2[which], {}, {}, precision, none, none)
 
     def polish(self, **how) -> Fitted:
         """Fit the column, from the curves found on; ``how`` as for :func:`~udehydro.richards.inversion.fit`.
