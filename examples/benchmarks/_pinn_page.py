@@ -17,8 +17,8 @@ from udehydro.plot import style
 
 SCRIPT = "richards_pinn"
 TITLE = "Physics-informed networks of the Richards equation, forward"
-FAILED = 0.05
-"""A seed has failed whose theta is off by more."""
+FAILED, LEFT = 0.05, 1e-5
+"""A seed has failed whose theta is off by more, and is stuck where chi2 of its residuals is still above."""
 ONE_GOAL = (1e-4, 2.5e-4, 5e-4, 1e-3)
 GOALS = {
     **{name: (1e-3,) for name in BILAYERS},
@@ -36,11 +36,12 @@ def body(found: dict) -> str:
     chosen, faces = best(found["choice"]), ", ".join(f"{w:g}" for w in FACES)
     tried = f"{TRIED[0]} to {TRIED[-1]}"
     held = ", ".join(f"{form} {np.median(v):.1e}" for form, v in found["choice"].items())
+    rates, days = (", ".join(f"{x:g}" for x in series) for series in (RATES, EVENTS))
     return f"""Soils, boundaries and the state at the start are known. Networks of three layers, one for each region,
 are trained to fulfil the equation, {len(SEEDS)} seeds of their weights at once (points are the same for all), in double
 precision: 300 steps of Adam, then Levenberg-Marquardt steps, on new points in every stage. Errors are relative L2 norms
-against exact solutions on {LINE} x {LINE} points of time and height. None is of a seed on which settings were chosen
-({tried} were). Seconds are those of the batch over its seeds, on a machine with much other work; "processor" is what
+against exact solutions on {LINE} x {LINE} points of time and height. Settings were chosen on other seeds, from
+{TRIED[0]} on. Seconds are those of the batch over its seeds, on a machine with much other work; "processor" is what
 its one thread used of them. A column of finite volumes is far better at such problems, see its section; this is about
 how well networks can do, and how surely.
 
@@ -49,9 +50,12 @@ how well networks can do, and how surely.
 **Srivastava and Yeh, homogeneous**: 10 cm, 10 h after a step of recharge. Published for networks: theta 1.2e-3 in the
 median of ten seeds and 3.5e-4 in the best of some 2000 runs, psi 3.5e-3, in 1550 s (Bandai and Ghezzehei 2022). Goal:
 theta 1e-4 in the median and 2.5e-4 in the worst seed, psi 5e-4 and 1e-3, within {SECONDS:g} s, for the form whose
-balance is best, point by point, at points not trained on, for other seeds: **{chosen}** ({held}).
+balance, point by point, is best where it was not trained, for seeds {tried}: **{chosen}** ({held}).
 
 {rows(found, FORMS)}
+
+{stuck(found, "pointwise")} With two stages two of these seeds were stuck, and the worst theta 5.0e-4; ten others with
+three stages had 1.7e-4, so three it is.
 
 **Two layers**, Ks 1 and 10 cm/h, the lower one first, by the weight of head and flux at the face between them (the
 balance has 1). Published: 3.1e-3 at tuned weights in some 5300 s, 0.5 to 0.7 where the face weighed more than the rest
@@ -66,9 +70,11 @@ C = 1.5 (80 cm), 5e-3 at C = 1.02 (30 cm), which is close to a sharp front.
 
 {rows(found, VERSATILE)}
 
+{stuck(found, "C = 1.5")}
+
 **Van Genuchten loam**: n {LOAM["n"]}, entry {LOAM["entry"]:g} cm, {HEIGHT:g} cm, at {DRY:g} cm first, free drainage,
-under fluxes of {", ".join(f"{q:g}" for q in RATES)} cm/d from {", ".join(f"{t:g}" for t in EVENTS)} to {LAST:g} d; slab
-of time after slab, against a column of {COLUMN_CELLS} cells. Goal: 2e-3.
+under fluxes of {rates} cm/d from {days} to {LAST:g} d; slab of time after slab, against a column of
+{COLUMN_CELLS} cells. Goal: 2e-3.
 
 {rows(found, RAIN)}
 
@@ -84,7 +90,7 @@ itself, with the top as a wall ({len(found["plain square"]["psi"])} seeds).
 ![Errors of networks](richards_pinn.png)
 
 Left: errors of theta over time, the median of seeds. Middle: theta of every seed, and the goal. Right: heads [m] in
-Tracy's square half-way, of one seed (dashed) and exact.
+Tracy's square half-way, of one seed and exact (dashed).
 
 **Settings**: form, points inside and on each wall, Levenberg stages x steps.
 
@@ -99,6 +105,14 @@ def row(name: str, r: dict) -> list[str]:
     pairs = [f"{np.median(r[k]):.1e} / {max(r[k]):.1e}" for k in ("theta", "psi")]
     alone = f"{r['alone']:.0f}" if "alone" in r else "-"
     return [name, *pairs, f"{r['seconds']:.0f}", f"{r['processor']:.0f}", alone]
+
+
+def stuck(found: dict, name: str) -> str:
+    """How many seeds have not come down, and what they are off by."""
+    left = np.array(found[name]["chi2"]) > LEFT
+    theta = np.array(found[name]["theta"])
+    low = f"theta of the others is off by at most {theta[~left].max():.1e}" if not left.all() else "none came down"
+    return f"Seeds of {name} whose chi2 stays above {LEFT:g}: {left.sum()} of {len(left)}; {low}."
 
 
 def failed(found: dict, names) -> int:
@@ -132,21 +146,23 @@ def picture(found: dict) -> None:
     for i, ((label, name), colour) in enumerate(zip(names.items(), style.LINES, strict=True)):
         r = found[name]
         days, over = np.array(r["days"]), np.median(r["by time"], axis=0)
-        axes[0].semilogy(days / days[-1], over, color=colour, label=label)
+        later = days > 0.0  # at the start errors are those of rounding
+        axes[0].semilogy(days[later] / days[-1], over[later], color=colour, label=label)
         axes[1].semilogy(np.full(len(r["theta"]), i), r["theta"], "o", color=colour, markersize=4, alpha=0.6)
         if name != "square":
             axes[1].plot([i - 0.3, i + 0.3], [GOALS.get(name, ONE_GOAL)[0]] * 2, color=style.OBSERVED)
     style.tidy(axes[0], "time / last", "relative error of theta", "")
+    axes[0].set_ylim(bottom=1e-7)
     axes[0].legend(frameon=False, fontsize="x-small")
     axes[1].set_xticks(range(len(names)), [n.replace(", ", "\n") for n in names], fontsize="xx-small", rotation=30)
-    style.tidy(axes[1], "", "relative error of theta", "ten seeds, and the goal for their median")
+    style.tidy(axes[1], "", "relative error of theta", f"{len(SEEDS)} seeds, goal of the median")
     heads(axes[2], found["square"])
     write_atomic(DOCS / f"{SCRIPT}.png", style.png(figure))
 
 
 def heads(axes, r: dict) -> None:
     at, levels = np.linspace(0.0, LENGTH / 100.0, CUBE), np.arange(-14.0, 0.0, 2.0)
-    for name, colour, kind in (("true", style.OBSERVED, "solid"), ("found", style.LINES[1], "dashed")):
+    for name, colour, kind in (("found", style.LINES[4], "solid"), ("true", style.OBSERVED, "dashed")):
         lines = axes.contour(at, at, np.array(r[name]).T / 100.0, levels, colors=colour, linestyles=kind)
     axes.clabel(lines, fontsize="x-small")
     axes.set_aspect("equal")

@@ -38,11 +38,11 @@ class Setting:
 
 def bilayer(lengths: tuple[float, float], face: float) -> Setting:
     options = {"early": 10.0, "weights": Weights(face=face)}
-    return Setting(lambda **o: layers(lengths, **o), "mixed", 1500, 200, (60, 60, 60), 10, options)
+    return Setting(lambda **o: layers(lengths, **o), "mixed", 1500, 200, (60, 60, 60, 60), 10, options)
 
 
 FORMS = {
-    "pointwise": Setting(one, "pointwise", 3000, 400, (100, 100)),
+    "pointwise": Setting(one, "pointwise", 3000, 400, (100, 100, 100)),
     "mixed": Setting(one, "mixed", 1500, 200, (60, 60, 60)),
     "volume": Setting(one, "volume", 4800, 200, (60, 60, 60)),
 }
