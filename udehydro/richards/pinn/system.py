@@ -17,8 +17,10 @@ from udehydro.richards.pinn.jets import Jet, Orders
 from udehydro.richards.pinn.network import by_sample, run
 from udehydro.training.levenberg import Normal
 
-BLOCK = 500
-"""Points that are worked on at once: their jets then stay in the second cache."""
+BLOCK, MOST = 500, 4000
+"""Points of which normal equations are made at once; most points of which a gradient is."""
+CACHE = 4_000_000
+"""Bytes of jets that are worked on at once for a gradient, so that they stay in the cache."""
 
 Outputs = Sequence[Sequence[Jet]]
 """Jets of the outputs of each field that a term asks for."""
@@ -51,9 +53,9 @@ class Term:
         """What residuals are multiplied by."""
         return (self.weight / (len(self.points) // self.group if self.mean else 1)) ** 0.5
 
-    def blocks(self) -> list[slice]:
-        """Of points, whole groups each."""
-        size = max(BLOCK // self.group, 1) * self.group
+    def blocks(self, points: int = BLOCK) -> list[slice]:
+        """About so many points each, whole groups."""
+        size = max(points // self.group, 1) * self.group
         return [slice(a, min(a + size, len(self.points))) for a in range(0, len(self.points), size)]
 
 
@@ -114,7 +116,7 @@ class System:
         found, every = [], torch.arange(len(extra), device=extra.device)
         for term, prepared in zip(self.terms, self.prepared, strict=True):
             total = 0.0
-            for part in term.blocks():
+            for part in term.blocks(self._cached(term)):
                 outputs = []
                 for i, p in zip(term.fields, prepared, strict=True):
                     here, field = p.take(part), self.fields[i]
@@ -178,6 +180,12 @@ class System:
                 rows.append(term.rows(outputs, x[:, self.last].unsqueeze(1), part, every).detach())
             found.append(torch.cat(rows, dim=1))
         return found
+
+    def _cached(self, term: Term) -> int:
+        """Points whose jets fit into the cache."""
+        w = self.fields[0].network
+        size = w.members * term.orders.channels * sum(w.sizes[1:-1]) * w.matrices[0].element_size()
+        return min(max(CACHE // size, BLOCK // 2), MOST)
 
     def _rows(self, term: Term, prepared, weights, extra: Tensor, part: slice, index: Tensor):
         """Where derivatives belong, residuals (m, n R) and derivatives (m, n R, P) of points."""
