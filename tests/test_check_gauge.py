@@ -105,6 +105,7 @@ class TestVerdicts:
         assert found.free == ("shift",) and bool(found["shift"].sd.isinf().all()) and "FREE" in str(found)
         assert 0.0 < float(found["offset"].sd[0]) < 0.5 and "known to" in str(found["offset"])
 
+    @pytest.mark.slow
     def test_a_dry_head_says_little(self):
         """Heads at the wet end add up from where the soil conducts next to nothing."""
         dry = check(Flux(RAIN), -2000.0, ("theta",))["shift"]
@@ -124,6 +125,7 @@ class TestVerdicts:
             "known to [0-9.e-]+ cm by", str(found)
         )
 
+    @pytest.mark.slow
     def test_better_sensors_know_more(self):
         """Ten times smaller errors, a tenth of the standard deviation."""
         theta, psi = observed("theta", "psi")
@@ -167,6 +169,7 @@ class TestDirections:
             slopes.theta, flow(column(Flux(RAIN)), clock(), LOAM, -60.0, steps=STEPS).theta.unsqueeze(1) - 0.065
         )
 
+    @pytest.mark.slow
     def test_members(self):
         """Columns of their own have standard deviations of their own."""
         p = LOAM | {"Ks": Free(torch.tensor([30.0, 30.0]))}
@@ -180,7 +183,7 @@ class TestDirections:
         assert torch.allclose(found["scale"].sd[1], alone["scale"].sd[0], rtol=1e-6)
         assert float(found["scale"].sd[0]) < float(found["scale"].sd[1])
 
-    @pytest.mark.parametrize("columns", [3, 8])
+    @pytest.mark.parametrize("columns", [3, pytest.param(8, marks=pytest.mark.slow)])
     def test_an_offset_is_judged_by_the_conductivity_of_its_own_column(self, columns):
         """As many columns as cells, too."""
         ks = torch.logspace(0, 2, columns)

@@ -254,7 +254,7 @@ def apart(a, b):
 class TestWaterContentsAlone:
     """Different curves, and fluxes where they change, with the same water contents everywhere and always."""
 
-    @pytest.mark.parametrize("shift", [25.0, -40.0])
+    @pytest.mark.parametrize("shift", [pytest.param(25.0, marks=pytest.mark.slow), -40.0])
     @pytest.mark.parametrize("steps", [Fixed(10), Adaptive(1e-4)], ids=["fixed", "adaptive"])
     def test_do_not_tell_a_shift_of_heads(self, shift, steps):
         soil = VanGenuchten()
@@ -277,7 +277,7 @@ class TestWaterContentsAlone:
         c = run(gauged, [SAND | {"shift": 15.0}, LOAM | {"shift": 0.0}], SHOWERS, psi0 + moved, Fixed(10))
         assert apart(a.theta[0], c.theta[0]) < 1e-12 and apart(a.theta, c.theta) > 1e-3
 
-    @pytest.mark.parametrize("c", [0.3, -0.01])
+    @pytest.mark.parametrize("c", [pytest.param(0.3, marks=pytest.mark.slow), -0.01])
     def test_do_not_tell_an_offset_of_conductivity(self, c):
         """K + c, dpsi' = K / (K + c) dpsi, fluxes q - c: exact on ten cells where face and law suit each other."""
         soil, psi0 = Exponential(), torch.tensor(-60.0)
@@ -290,6 +290,7 @@ class TestWaterContentsAlone:
         assert torch.allclose(b.bottom - a.bottom, -c * torch.tensor([0.5, 0.5, 0.25]), atol=1e-9)
         assert torch.allclose(law.image(a.psi, p), b.psi, atol=1e-7)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("c", [0.2, -0.03])
     def test_offset_on_the_grids_of_everyday(self, c):
         """Any law with the arithmetic mean: the difference falls with the square of the cells; its limit is zero.
@@ -320,6 +321,7 @@ class TestWaterContentsAlone:
             gap = gap[1::3]
         return gap
 
+    @pytest.mark.slow
     def test_tell_an_offset_of_layers(self):
         """Two soils would need the same head where they meet, before and after: their curves move by different ones."""
         soil, psi0 = Exponential(), torch.tensor(-60.0)

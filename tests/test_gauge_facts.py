@@ -105,7 +105,11 @@ FACTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", FACTS)
+LONG = ("sensors in the upper layer", "one soil in both layers", "a spline with known limits", "heads in a tensor")
+"""Cases that take longest."""
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if c in LONG else c for c in FACTS])
 def test_words_say_what_the_column_says(case):
     """Free is what data do not narrow down. The finite size of cells tells of an offset, some per cent of its prior."""
     make, expected = FACTS[case]

@@ -71,7 +71,7 @@ def test_gentle_rain_on_silty_clay():
     storm(VanGenuchten(), {**soil_class("silty clay"), "entry": 2.0}, "drain", forcing=gentle)
 
 
-@pytest.mark.parametrize("psi0", [0.0, -1.0, 5.0])
+@pytest.mark.parametrize("psi0", [0.0, -1.0, pytest.param(5.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("steps", [Fixed(4), Adaptive()], ids=["fixed", "adaptive"])
 @pytest.mark.parametrize("in_torch", [False, True])
 @pytest.mark.filterwarnings("ignore:psi0 is above zero")
