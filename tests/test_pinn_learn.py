@@ -11,7 +11,7 @@ from udehydro.richards.exact import SrivastavaYeh
 from udehydro.richards.inversion import Free, Inversion, Observed
 from udehydro.richards.laws import Gardner, MonotoneSpline, VanGenuchten
 from udehydro.richards.pinn import Adam, Counts, learn
-from udehydro.richards.pinn.learn import Bridge
+from udehydro.richards.pinn.bridge import Bridge
 
 T = torch.float64
 TRUTH = SrivastavaYeh(0.06, 0.40, 1.0, 24.0, 10.0, 2.4, 21.6)
@@ -105,6 +105,8 @@ def test_what_networks_do_not_know():
     shared = {"theta_r": 0.06, "theta_s": 0.4, "alpha": 1.0, "Ks": Free(10.0)}
     with pytest.raises(ConfigError, match="share unknowns"):
         learn(task((2,), p=shared), **QUICK)
+    with pytest.raises(ConfigError, match="values of soils"):
+        learn(task(p=SOFT), **QUICK)
     law = MonotoneSpline()
     column = Column(Grid.uniform(10.0, 40), law, Flux(-21.6), Head(0.0))
     with pytest.raises(ConfigError, match="free='parameters'"):

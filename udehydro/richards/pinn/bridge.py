@@ -1,0 +1,189 @@
+"""An inversion of a column as a problem of networks: regions, walls, data, and unknowns of soils."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from udehydro.errors import ConfigError
+from udehydro.richards.column.boundary import Atmospheric, Flux, FreeDrainage, Head
+from udehydro.richards.column.problem import place
+from udehydro.richards.inversion.free import Free
+from udehydro.richards.inversion.inversion import Inversion
+from udehydro.richards.pinn.field import Box, Profile
+from udehydro.richards.pinn.problem import Problem, Region, Wall, Weights
+from udehydro.richards.pinn.residuals import Data
+from udehydro.richards.pinn.soil import Soil
+from udehydro.richards.pinn.system import Extra
+
+
+class Bridge:
+    """An inversion as a problem of networks."""
+
+    def __init__(self, task: Inversion, seeds: Sequence[int], boundaries: bool, start: bool):
+        self.task, self.boundaries, self.start = task, boundaries, start
+        batch, unknowns = task.forcing.batch, task.unknowns
+        _check(task)
+        self.members = task.unknowns.columns if batch else len(seeds)
+        if batch and len(seeds) not in (1, self.members):
+            raise ConfigError(f"{self.members} columns are as many members: give as many seeds, or one.")
+        offset = np.arange(self.members) if len(seeds) == 1 and batch else 0
+        self.seeds = (np.asarray(list(seeds)) + offset).tolist()
+        self.items = [u for u in unknowns.items if u.keys[0][0] == "soil"]
+        if not self.items:
+            raise ConfigError("Networks find values of soils: put Free(start) in place of one in p.")
+        self.places = [u.place for u in self.items]
+        self.inner, edge = [], 0
+        for u in self.items:
+            self.inner.append(slice(edge, edge + u.free.size))
+            edge += u.free.size
+        self.count = edge
+
+    def extra(self) -> Extra:
+        u = self.task.unknowns
+
+        def pick(x: Tensor) -> Tensor:
+            found = torch.cat([u.spread(x)[:, p] for p in self.places], dim=1)
+            return found.expand(self.members, -1).clone()
+
+        return Extra(pick(u.start), pick(u.low), pick(u.high), pick(u.start), pick(u.precision))
+
+    def x(self, extra: Extra) -> Tensor:
+        """The search vector of the task (members, P)."""
+        x = self.task.unknowns.start.expand(self.members, -1).clone()
+        for place_, inner in zip(self.places, self.inner, strict=True):
+            x[:, place_] = extra.values[:, inner]
+        return x
+
+    def measured(self) -> Tensor:
+        counts = [
+            (~o.values.isnan()).reshape(len(o.values), self.task.unknowns.columns, -1) for o in self.task.observed
+        ]
+        return sum(c.sum((0, 2)) for c in counts).expand(self.members)
+
+    def problem(self, tolerance: float, **how) -> Problem:
+        task = self.task
+        column, days = task.column, torch.as_tensor(_days(task))
+        top, events = self._top(days)
+        box = [(-float(column.grid.edges[c.stop]), -float(column.grid.edges[c.start])) for c in column.cells_of_layers]
+        regions = [self._region(i, days, edges, events) for i, edges in enumerate(box)][::-1]
+        count = len(regions)
+        walls = [] if top is None else [Wall("flux", top, region=count - 1)]
+        walls += self._bottom()
+        scale = float(top(days.unsqueeze(1)).abs().max()) if top is not None else self._flux()
+        weights = Weights(physics=float(self.measured().max()) / tolerance**2)
+        return Problem(regions, walls, scale, self._head(), self._data(days, count), weights=weights, **how)
+
+    def _region(self, i: int, days: Tensor, edges: tuple[float, float], events) -> Region:
+        low, high = edges
+        soil = Soil(self.task.column.layers[i].law, lambda extra: self._values(i, extra))
+        return Region(Box((0.0, low), (float(days[-1]), high)), soil, self._psi0(i), events, (1,) if i == 0 else ())
+
+    def _values(self, layer: int, extra: Tensor) -> dict:
+        values = dict(self.task.unknowns.setting.p[layer])
+        for u, inner in zip(self.items, self.inner, strict=True):
+            for _, i, name in u.keys:
+                if i == layer:
+                    values[name] = u.coordinate.back(extra[..., inner])[..., 0]
+        return values
+
+    def _top(self, days: Tensor):
+        """Known flux through the surface as a function of points, and when it jumps."""
+        top, task = self.task.column.top, self.task
+        names = {Flux: ("q",), Atmospheric: ("evaporation", "rain")}.get(type(top), ())
+        values = [getattr(top, n) for n in names]
+        if not self.boundaries or not names or any(isinstance(v, Free) for v in values):
+            return None, ()
+        series = [
+            place(task.column, task.forcing, ("top", 0, n), v)[..., 0] for n, v in zip(names, values, strict=True)
+        ]
+        flux = (series[0] if len(series) == 1 else series[0] - series[1]).expand(len(days) - 1, -1)
+        if bool((flux != flux[:, :1]).any()):
+            raise ConfigError("Columns with surface fluxes of their own are learned one by one.")
+        flux = flux[:, 0]
+        jumps = torch.cat([torch.ones(1, dtype=torch.bool), flux.diff() != 0.0])
+        inner = days[1:-1].contiguous()
+
+        def at(points: Tensor) -> Tensor:
+            return flux[torch.bucketize(points[:, 0].contiguous(), inner, right=True)]
+
+        return at, tuple(days[:-1][jumps].tolist())
+
+    def _bottom(self) -> list[Wall]:
+        bottom = self.task.column.bottom
+        if not self.boundaries:
+            return []
+        if isinstance(bottom, FreeDrainage):
+            return [Wall("drainage", upper=False)]
+        for kind, name, cls in (("flux", "q", Flux), ("head", "psi", Head)):
+            value = getattr(bottom, name, None)
+            if isinstance(bottom, cls) and isinstance(value, int | float):
+                return [Wall(kind, float(value), upper=False)]
+        return []
+
+    def _psi0(self, layer: int):
+        psi0, grid = self.task.psi0, self.task.column.grid
+        if not self.start or not isinstance(psi0, int | float | Tensor | np.ndarray):
+            return None
+        psi0 = torch.as_tensor(psi0, dtype=torch.float64)
+        if not psi0.ndim:
+            return lambda places: torch.full_like(places[:, 0], float(psi0))
+        cells = self.task.column.cells_of_layers[layer]
+        z, values = -np.asarray(grid.depth)[cells][::-1], psi0.numpy()[..., cells][..., ::-1]
+        return Profile(z, values)
+
+    def _data(self, days: Tensor, count: int) -> list[Data]:
+        """Observations by series and layer; points where no member has any are left out."""
+        found, edges = [], [self.task.column.grid.edges[c.stop] for c in self.task.column.cells_of_layers]
+        for o in self.task.observed:
+            depth = np.atleast_1d(np.asarray(o.depth, float))
+            shape = (len(days), self.task.unknowns.columns, len(depth))
+            values, sigma = o.values.reshape(shape), o.sigma.expand_as(o.values).reshape(shape)
+            at = torch.stack(torch.meshgrid(days, -torch.as_tensor(depth), indexing="ij"), dim=-1)
+            there = ~values.isnan().all(1)
+            layer = torch.as_tensor(np.searchsorted(edges, depth))
+            for i in sorted(set(layer.tolist())):
+                mine = there & (layer == i)
+                v, s = (x.movedim(1, -1)[mine].T for x in (values, sigma))
+                found.append(Data(o.kind, at[mine], v, s, o.log, count - 1 - i))
+        return found
+
+    def _head(self) -> float:
+        """Scale of heads: the median of measured suctions, or 30 cm."""
+        heads = [o.values[~o.values.isnan()].abs() for o in self.task.observed if o.kind == "psi"]
+        return float(torch.cat(heads).median()) if heads else 30.0
+
+    def _flux(self) -> float:
+        """Scale of fluxes where none is known: what data say of the change of water in a day."""
+        for o in self.task.observed:
+            if o.kind == "theta":
+                rates = o.values.diff(dim=0).abs() / torch.as_tensor(_days(self.task)).diff().reshape(
+                    -1, *(1,) * (o.values.ndim - 1)
+                )
+                return max(
+                    float(rates[~rates.isnan()].quantile(0.9)) * float(self.task.column.grid.edges[-1]) * 0.5, 1e-3
+                )
+        return 1.0
+
+
+def _days(task: Inversion) -> np.ndarray:
+    edges = task.forcing.time_edge
+    return (edges - edges[0]) / np.timedelta64(1, "D")
+
+
+def _check(task: Inversion) -> None:
+    if task.column.sinks:
+        raise ConfigError("Networks learn columns without sinks.")
+    if task.weights is not None:
+        raise ConfigError("Weights of laws as unknowns are for the column's fit; take a law with free='parameters'.")
+    for o in task.observed:
+        if o.kind not in ("theta", "psi") or o.support:
+            raise ConfigError(f"Networks learn from theta and psi at points, not from {o.name}.")
+    if not task.unknowns.apart:
+        raise ConfigError("Columns that share unknowns cannot be learned side by side: give every column its own.")
+    for u in task.unknowns.items:
+        if u.keys[0][0] == "soil" and u.free.size > 1:
+            raise ConfigError(f"{u.label}: networks do not know soils by cell.")
