@@ -42,7 +42,7 @@ def bilayer(lengths: tuple[float, float], face: float) -> Setting:
 
 
 FORMS = {
-    "pointwise": Setting(one, "pointwise", 3000, 400, (100, 100, 100)),
+    "pointwise": Setting(one, "pointwise", 3000, 400, (100,) * 5),
     "mixed": Setting(one, "mixed", 1500, 200, (60, 60, 60)),
     "volume": Setting(one, "volume", 4800, 200, (60, 60, 60)),
 }

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from _pinn_cases import Case, constant
+from _richards_common import relative
 
 from udehydro.richards import exact, laws
 from udehydro.richards.pinn import Box, Problem, Region, Soil, Solution, Wall
@@ -34,6 +35,8 @@ SIDE = 41
 """Times, and places along each axis, of the grid that errors are taken on, without the start."""
 SOIL = Soil(laws.Gardner(), {"theta_r": THETA[0], "theta_s": THETA[1], "alpha": ALPHA, "Ks": KS})
 TRUTH = exact.Tracy(*THETA, ALPHA, KS, LENGTH, DRY)
+EARLY = (1e-4, 1e-3, 1e-2)
+"""Of the time, before the first that errors are taken at."""
 K_DRY = math.exp(ALPHA * DRY)
 DIFFUSIVITY = KS / (ALPHA * (THETA[1] - THETA[0]))
 BOX = Box((0.0, 0.0, 0.0), (LAST, LENGTH, LENGTH))
@@ -62,14 +65,23 @@ def before_training() -> float:
     for weight in field.network.parameters():
         weight.data.zero_()
     found = field(torch.as_tensor(case.points))[0].value[0].numpy()
-    return float(np.linalg.norm(found - case.psi) / np.linalg.norm(case.psi))
+    return relative(found, case.psi)
 
 
 def shown(case: Case, found: Solution) -> dict:
-    """Heads (place, height) of the first seed, and true ones, half-way through."""
+    """Heads (place, height) of the first seed, and true ones, half-way through; and the largest of the relative errors
+    of all seeds at each of some early times."""
     at = np.isclose(case.points[:, 0], 0.5 * LAST)
     pair = found.psi(case.points[at])[0].numpy(), case.psi[at]
-    return {name: p.reshape(SIDE, SIDE).tolist() for name, p in zip(("found", "true"), pair, strict=True)}
+    kept = {name: p.reshape(SIDE, SIDE).tolist() for name, p in zip(("found", "true"), pair, strict=True)}
+    place = np.linspace(0.0, LENGTH, SIDE)
+    early = np.stack(np.meshgrid(np.array(EARLY) * LAST, place, place, indexing="ij"), -1)
+    worst = []
+    for points in early.reshape(len(EARLY), -1, 3):
+        t, x, z = points.T
+        true = TRUTH.psi(x, z, t=t)
+        worst.append(max(relative(p, true) for p in found.psi(points).numpy()))
+    return kept | {"early": worst}
 
 
 def _top(x: torch.Tensor) -> torch.Tensor:
