@@ -41,9 +41,9 @@ def body(found: dict) -> str:
 are trained to fulfil the equation, {len(SEEDS)} seeds of their weights at once (points are the same for all), in double
 precision: 300 steps of Adam, then Levenberg-Marquardt steps, on new points in every stage. Errors are relative L2 norms
 against exact solutions on {LINE} x {LINE} points of time and height. Settings were chosen on other seeds, from
-{TRIED[0]} on, but for the number of stages of the pointwise form (below). Seconds are
-those of the batch over its seeds, on a machine with much other work; "processor" is what its one thread used of them. A column of finite volumes is far better at such problems, see its section; this is about
-how well networks can do, and how surely.
+{TRIED[0]} on, but for the number of stages of the pointwise form (below). Seconds are those of the batch over its
+seeds, on a machine with much other work; "processor" is what its one thread used of them. A column of finite volumes is
+far better at such problems, see its section; this is about how well networks can do, and how surely.
 
 {verdict(found)}
 
