@@ -88,8 +88,8 @@ itself, with the top as a wall ({len(found["plain square"]["psi"])} seeds).
 
 {rows(found, SQUARE | PLAIN)}
 
-Earlier, at {", ".join(f"{t:g}" for t in EARLY)} of the time, psi of the worst seed is off by
-{", ".join(f"{e:.0e}" for e in found["square"]["early"])}.
+Earlier, at {", ".join(f"{t:g}" for t in EARLY)} of the time, psi of the worst seed, as deep as the front has
+come, is off by {", ".join(f"{e:.0e}" for e in found["square"]["early"])}.
 
 ![Errors of networks](richards_pinn.png)
 
@@ -115,7 +115,8 @@ def stuck(found: dict, name: str) -> str:
     """How many seeds have not come down, and what they are off by."""
     left = np.array(found[name]["chi2"]) > LEFT
     theta = np.array(found[name]["theta"])
-    low = f"theta of the others is off by at most {theta[~left].max():.1e}" if not left.all() else "none came down"
+    others = "the others" if left.any() else "all"
+    low = f"theta of {others} is off by at most {theta[~left].max():.1e}" if not left.all() else "none came down"
     return f"Seeds of {name} whose chi2 stays above {LEFT:g}: {left.sum()} of {len(left)}; {low}."
 
 
