@@ -6,14 +6,11 @@ what is there.
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
 
-import torch
+from _parts import asked
 from _report import write
 from _richards_common import SCRIPT, clocked
-from bucket_and_hybrids import cache
 
 from udehydro.files import write_json_atomic
 
@@ -28,17 +25,9 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", action="append", choices=PARTS, help="run this part anew; may be given again")
-    parser.add_argument("--fresh", action="store_true", help="forget the cache")
-    parser.add_argument("--report", action="store_true", help="write the page from the cache, run nothing")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.set_default_dtype(torch.float64)
-    kept = cache().with_name(f"{SCRIPT}.json")
-    found = json.loads(kept.read_text()) if kept.exists() and not options.fresh else {}
+    todo, found, kept = asked(__doc__, PARTS, SCRIPT)
     modules = {name: importlib.import_module(f"_richards_{name}") for name in PARTS}
-    for name in [] if options.report else options.part or [n for n in PARTS if n not in found]:
+    for name in todo:
         found[name], found[f"{name} seconds"] = clocked(modules[name].run)
         write_json_atomic(kept, found)
     report({name: modules[name].section(found[name]) for name in PARTS if name in found}, found)

@@ -6,15 +6,11 @@ what is there.
 
 from __future__ import annotations
 
-import argparse
-import json
-
-import torch
+from _parts import asked
 from _pinn_page import SCRIPT, TITLE, body, picture
 from _pinn_runs import BILAYERS, FORMS, LOAM, PLAIN, SEEDS, SQUARE, VERSATILE, choose, judge
 from _pinn_tracy import before_training, shown
 from _report import write
-from bucket_and_hybrids import cache
 
 from udehydro.files import write_json_atomic
 
@@ -33,16 +29,8 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", action="append", choices=PARTS, help="run this part anew; may be given again")
-    parser.add_argument("--fresh", action="store_true", help="forget the cache")
-    parser.add_argument("--report", action="store_true", help="write the page from the cache, run nothing")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.set_default_dtype(torch.float64)
-    kept = cache().with_name(f"{SCRIPT}.json")
-    found = json.loads(kept.read_text()) if kept.exists() and not options.fresh else {}
-    for name in [] if options.report else options.part or [n for n in PARTS if n not in found]:
+    todo, found, kept = asked(__doc__, PARTS, SCRIPT)
+    for name in todo:
         print(name, flush=True)
         found[name] = PARTS[name]()
         write_json_atomic(kept, found)
