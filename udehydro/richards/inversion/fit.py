@@ -15,7 +15,7 @@ from udehydro.richards.column.result import ColumnRun
 from udehydro.richards.inversion.curves import Bands
 from udehydro.richards.inversion.doubts import at_limit, doubts
 from udehydro.richards.inversion.free import Free
-from udehydro.richards.inversion.gauge import check_gauge, refuse
+from udehydro.richards.inversion.gauge import heed
 from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.inversion.setting import Setting
 from udehydro.richards.inversion.summary import line, table
@@ -144,12 +144,8 @@ def fit(
     """
     if gauge not in ("warn", "refuse", "ignore"):
         raise ConfigError(f"gauge is 'warn', 'refuse' or 'ignore', got {gauge!r}.")
-    if gauge != "ignore" and _free_form(inversion):
-        found = check_gauge(inversion, x)
-        if gauge == "refuse":
-            refuse(found)
-        if found.open:
-            warnings.warn(f"The data do not determine the curves:\n{found}", stacklevel=2)
+    if _free_form(inversion):
+        heed(inversion, gauge, x)
     unknowns, task = inversion.unknowns, _Task(inversion, _start(inversion, x))
     everything = torch.ones_like(unknowns.low, dtype=torch.bool)
     found, now, iterations, converged = minimise(

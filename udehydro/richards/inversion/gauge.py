@@ -8,6 +8,7 @@ heads, fluxes or contents from elsewhere decides between them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -228,6 +229,18 @@ def _mean_conductivity(inversion: Inversion, x: Tensor, run: ColumnRun) -> Tenso
             found.append(layer.law.conductivity(psi, values))
     mean = torch.cat(found, dim=-1).mean((0, 2))
     return mean if inversion.unknowns.apart else mean.mean().reshape(1)
+
+
+def heed(inversion: Inversion, gauge: str, x: Tensor | None = None) -> None:
+    """Before a search: refuse or warn, as ``gauge`` says, of curves that data leave open. Warnings point to the caller
+    of what calls this."""
+    if gauge == "ignore":
+        return
+    found = check_gauge(inversion, x)
+    if gauge == "refuse":
+        refuse(found)
+    if found.open:
+        warnings.warn(f"The data do not determine the curves:\n{found}", stacklevel=3)
 
 
 def refuse(found: Gauges) -> None:
