@@ -83,7 +83,7 @@ def test_bridge_layers_boundaries_and_data():
     p = [soil | {"Ks": Free(10.0)}, soil | {"alpha": Free(0.02)}]
     asked = task(column=column, p=p, psi0=-50.0)
     bridge = Bridge(asked, (0,), True, True)
-    problem = bridge.problem(0.1)
+    problem = bridge.problem()
     assert [r.box.low[1] for r in problem.regions] == [-20.0, -8.0]  # from the bottom upwards
     assert [w.kind for w in problem.walls] == ["flux", "flux"] and problem.walls[0].region == 1
     assert problem.regions[1].events == (0.0,)
@@ -94,7 +94,7 @@ def test_bridge_layers_boundaries_and_data():
     values = bridge._values(0, extra.values.unsqueeze(1))
     assert float(values["Ks"]) == pytest.approx(10.0) and values["alpha"] == 0.03
     assert float(bridge._values(1, extra.values.unsqueeze(1))["alpha"]) == pytest.approx(0.02)
-    without = Bridge(asked, (0,), False, False).problem(0.1)
+    without = Bridge(asked, (0,), False, False).problem()
     assert without.walls == [] and without.regions[0].psi0 is None and without.regions[1].events == ()
 
 

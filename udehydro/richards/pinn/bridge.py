@@ -40,7 +40,6 @@ class Bridge:
         for u in self.items:
             self.inner.append(slice(edge, edge + u.free.size))
             edge += u.free.size
-        self.count = edge
 
     def extra(self) -> Extra:
         u = self.task.unknowns
@@ -64,7 +63,12 @@ class Bridge:
         ]
         return sum(c.sum((0, 2)) for c in counts).expand(self.members)
 
-    def problem(self, tolerance: float, **how) -> Problem:
+    def weights(self, tolerance: float) -> Weights:
+        """Of a physics whose residuals, in units of the scales, have this standard deviation."""
+        return Weights(physics=float(self.measured().max()) / tolerance**2)
+
+    def problem(self, **how) -> Problem:
+        """Without the weights of a stage."""
         task = self.task
         column, days = task.column, torch.as_tensor(_days(task))
         top, events = self._top(days)
@@ -74,8 +78,7 @@ class Bridge:
         walls = [] if top is None else [Wall("flux", top, region=count - 1)]
         walls += self._bottom()
         scale = float(top(days.unsqueeze(1)).abs().max()) if top is not None else self._flux()
-        weights = Weights(physics=float(self.measured().max()) / tolerance**2)
-        return Problem(regions, walls, scale, self._head(), self._data(days, count), weights=weights, **how)
+        return Problem(regions, walls, scale, self._head(), self._data(days, count), **how)
 
     def _region(self, i: int, days: Tensor, edges: tuple[float, float], events) -> Region:
         low, high = edges

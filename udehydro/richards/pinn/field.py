@@ -35,27 +35,22 @@ class Box(NamedTuple):
 class Features:
     """What a network sees of a point, scaled to [-1, 1]: the time since each event by the clock, and coordinates.
 
-    Without events, or with ``linear``, time itself is among them.
+    Without events, time itself is among them.
     """
 
     box: Box
     clock: Clock
-    linear: bool = False
 
     @property
     def count(self) -> int:
-        return len(self.clock.events) + self._plain + self.box.vertical
-
-    @property
-    def _plain(self) -> bool:
-        return self.linear or not self.clock.events
+        return max(len(self.clock.events), 1) + self.box.vertical
 
     def __call__(self, points: Tensor, orders: Orders) -> list[Jet]:
         """Jets of all features at points (n, D)."""
         now = coordinates(points, orders)
         found = [_unit(self.clock.since(now[0], e), 0.0, 1.0) for e in self.clock.events]
         spans = list(zip(now, self.box.low, self.box.high, strict=True))
-        return found + [_unit(*s) for s in spans[0 if self._plain else 1 :]]
+        return found + [_unit(*s) for s in spans[bool(self.clock.events) :]]
 
 
 def _unit(jet: Jet, low: float, high: float) -> Jet:

@@ -6,9 +6,8 @@ states are used. Curves come out as unknowns of the inversion, ready to be polis
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from udehydro.richards.inversion.curves import Bands
 from udehydro.richards.inversion.fit import Fitted, fit
-from udehydro.richards.inversion.gauge import check_gauge, refuse
+from udehydro.richards.inversion.gauge import heed
 from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.inversion.visited import bands
 from udehydro.richards.pinn.bridge import Bridge
@@ -125,18 +124,14 @@ def learn(
         For what networks do not know: sinks, observations but theta and psi, support of sensors, unknowns that columns
         share, and soils by cell.
     """
-    if gauge != "ignore":
-        found = check_gauge(task)
-        if gauge == "refuse":
-            refuse(found)
-        if found.open:
-            warnings.warn(f"The data do not determine the curves:\n{found}", stacklevel=2)
+    heed(task, gauge)
     bridge = Bridge(task, seeds, boundaries, start)
-    fields, extra, last, system = None, bridge.extra(), None, None
+    extra, last, system = bridge.extra(), None, None
     stages = [(first or Adam(500), ramp[0]), *((Levenberg(steps), tolerance) for tolerance in ramp)]
+    problem = bridge.problem(form=form, stretch=stretch, early=early)
+    fields = problem.fields(bridge.seeds, width, depth)
     for i, (stage, tolerance) in enumerate(stages):
-        problem = bridge.problem(tolerance, form=form, stretch=stretch, early=early)
-        fields = problem.fields(bridge.seeds, width, depth) if fields is None else fields
+        problem = replace(problem, weights=bridge.weights(tolerance))
         system = problem.system(fields, 100 * i, counts or Counts(2000, 200), extra)
         name = f"{type(stage).__name__}, physics to {tolerance:g}" if progress else None
         last, extra = stage(system, name), system.extra

@@ -50,17 +50,14 @@ def pointwise(
 ) -> Term:
     """C psi_t = div(K (grad psi + e_z)) - sink, expanded, from the head alone; second derivatives."""
     axes = range(1, box.vertical + 1)
-    factor = balance_scale(points[:, 0], box, clock, scale)
-    loss = None if sink is None else sink(points)
+    scaled = _balance(points, box, clock, scale, sink)
 
     def rows(outputs, extra: Tensor, part: slice, index: Tensor) -> Tensor:
         psi = outputs[0][0]
         here = soil.at(extra, psi.value)
         k, slope = here.conductivity_slope()
         moved = sum(slope * psi.d(i) ** 2 + k * psi.dd(i) for i in axes) + slope * psi.d(box.vertical)
-        rate = here.capacity() * psi.d(0) - moved
-        rate = rate if loss is None else rate + loss[part]
-        return (rate * factor[part]).unsqueeze(-1)
+        return scaled(here.capacity() * psi.d(0) - moved, part).unsqueeze(-1)
 
     return Term(name, points, (field,), Orders((0, *axes), tuple(axes)), rows, weight)
 
@@ -79,15 +76,13 @@ def mixed(
     """Balance and Darcy's law apart, from head and fluxes: C psi_t + div q + sink = 0 and q + K (grad psi + e_z) = 0;
     first derivatives only."""
     axes = range(1, box.vertical + 1)
-    factor = balance_scale(points[:, 0], box, clock, scale)
-    loss = None if sink is None else sink(points)
+    scaled = _balance(points, box, clock, scale, sink)
 
     def rows(outputs, extra: Tensor, part: slice, index: Tensor) -> Tensor:
         psi, *fluxes = outputs[0]
         here = soil.at(extra, psi.value)
         balance = here.capacity() * psi.d(0) + sum(q.d(i) for q, i in zip(fluxes, axes, strict=True))
-        balance = balance if loss is None else balance + loss[part]
-        found = [balance * factor[part]]
+        found = [scaled(balance, part)]
         for q, i in zip(fluxes, axes, strict=True):
             found.append((q.value - darcy(here, psi, i, i == box.vertical)) / scale)
         return torch.stack(found, dim=-1)
@@ -205,6 +200,13 @@ def interface(
         return torch.stack([heads / head, (below - above) / scale], dim=-1)
 
     return Term(name, points, fields, Orders((up,)), rows, weight)
+
+
+def _balance(points: Tensor, box: Box, clock: Clock, scale: float, sink: Value | None):
+    """What makes a rate [1/d] at some of the points a residual: the sink is added, and it is scaled."""
+    factor = balance_scale(points[:, 0], box, clock, scale)
+    loss = torch.zeros_like(factor) if sink is None else sink(points)
+    return lambda rate, part: (rate + loss[part]) * factor[part]
 
 
 def balance_scale(t: Tensor, box: Box, clock: Clock, scale: float) -> Tensor:

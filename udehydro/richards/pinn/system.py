@@ -117,11 +117,7 @@ class System:
         for term, prepared in zip(self.terms, self.prepared, strict=True):
             total = 0.0
             for part in term.blocks(self._cached(term)):
-                outputs = []
-                for i, p in zip(term.fields, prepared, strict=True):
-                    here, field = p.take(part), self.fields[i]
-                    channels = field.network(here.features, term.orders, weights[i])
-                    outputs.append(field.outputs(here, channels, term.orders))
+                outputs = self._outputs(term, prepared, weights, part)
                 rows = term.scale * term.rows(outputs, extra.unsqueeze(1), part, every)
                 half = 0.5 * (rows**2).sum((1, 2))
                 half.sum().backward()
@@ -139,7 +135,7 @@ class System:
         index = torch.arange(len(x), device=x.device) if index is None else index
         m, size = x.shape
         matrix, gradient = x.new_zeros(m, size, size), x.new_zeros(m, size)
-        weights = [f.network.split(x[:, place]) for f, place in zip(self.fields, self.places, strict=True)]
+        weights = self._split(x)
         parts = []
         for term, prepared in zip(self.terms, self.prepared, strict=True):
             chi2 = x.new_zeros(m)
@@ -167,19 +163,28 @@ class System:
     def residuals(self, x: Tensor) -> list[Tensor]:
         """Residuals (m, n, R) of every term at x, in units of their standard deviation."""
         every = torch.arange(len(x), device=x.device)
-        weights = [f.network.split(x[:, place]) for f, place in zip(self.fields, self.places, strict=True)]
+        weights = self._split(x)
         found = []
         for term, prepared in zip(self.terms, self.prepared, strict=True):
             rows = []
             for part in term.blocks():
-                outputs = []
-                for i, p in zip(term.fields, prepared, strict=True):
-                    here = p.take(part)
-                    channels = run(here.features, term.orders, weights[i])[1]
-                    outputs.append(self.fields[i].outputs(here, channels, term.orders))
+                outputs = self._outputs(term, prepared, weights, part)
                 rows.append(term.rows(outputs, x[:, self.last].unsqueeze(1), part, every).detach())
             found.append(torch.cat(rows, dim=1))
         return found
+
+    def _split(self, x: Tensor) -> list[list[Tensor]]:
+        """Weights of the fields from a search vector."""
+        return [f.network.split(x[:, place]) for f, place in zip(self.fields, self.places, strict=True)]
+
+    def _outputs(self, term: Term, prepared, weights, part: slice) -> Outputs:
+        """Jets that a term asks for at some of its points, of all members."""
+        outputs = []
+        for i, p in zip(term.fields, prepared, strict=True):
+            here, field = p.take(part), self.fields[i]
+            channels = field.network(here.features, term.orders, weights[i])
+            outputs.append(field.outputs(here, channels, term.orders))
+        return outputs
 
     def _cached(self, term: Term) -> int:
         """Points whose jets fit into the cache."""
