@@ -7,6 +7,7 @@ from udehydro.richards.pinn.problem import Counts, Problem, Region, Wall, Weight
 from udehydro.richards.pinn.residuals import Data
 from udehydro.richards.pinn.soil import Soil
 from udehydro.richards.pinn.solution import FORWARD, Solution, march, solve
+from udehydro.richards.pinn.stages import Stage, Trained, train
 from udehydro.richards.pinn.system import Extra, System, Term
 from udehydro.richards.pinn.train import Adam, Levenberg
 
@@ -27,11 +28,14 @@ __all__ = [
     "Region",
     "Soil",
     "Solution",
+    "Stage",
     "System",
     "Term",
+    "Trained",
     "Wall",
     "Weights",
     "learn",
     "march",
     "solve",
+    "train",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,7 +21,8 @@ from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.inversion.visited import bands
 from udehydro.richards.pinn.bridge import Bridge
 from udehydro.richards.pinn.problem import Counts
-from udehydro.richards.pinn.solution import Solution
+from udehydro.richards.pinn.solution import Solution, solution_of
+from udehydro.richards.pinn.stages import Stage, train
 from udehydro.richards.pinn.train import Adam, Levenberg
 from udehydro.training.levenberg import Normal, covariance_of
 
@@ -104,6 +106,8 @@ def learn(
     stretch: bool = True,
     early: float = 0.0,
     form: str = "mixed",
+    settled: float = 0.01,
+    keep: str | Path | None = None,
     progress: bool = False,
 ) -> Learned:
     """Find curves of soils from sensors.
@@ -117,6 +121,8 @@ def learn(
     counts, width, depth, stretch, early, form : of the networks and their problem, see :class:`Problem`.
     boundaries, start : whether known boundaries and a known state at the start are used.
     gauge : as for :func:`~udehydro.richards.inversion.fit`.
+    settled : of stages of the ramp but the last, see :class:`~udehydro.richards.pinn.train.Levenberg`.
+    keep : folder for a checkpoint after every stage, as for :func:`~udehydro.richards.pinn.solve`.
 
     Raises
     ------
@@ -126,21 +132,18 @@ def learn(
     """
     heed(task, gauge)
     bridge = Bridge(task, seeds, boundaries, start)
-    extra, last, system = bridge.extra(), None, None
-    stages = [(first or Adam(500), ramp[0]), *((Levenberg(steps), tolerance) for tolerance in ramp)]
-    problem = bridge.problem(form=form, stretch=stretch, early=early)
-    fields = problem.fields(bridge.seeds, width, depth)
-    for i, (stage, tolerance) in enumerate(stages):
-        problem = replace(problem, weights=bridge.weights(tolerance))
-        system = problem.system(fields, 100 * i, counts or Counts(2000, 200), extra)
-        name = f"{type(stage).__name__}, physics to {tolerance:g}" if progress else None
-        last, extra = stage(system, name), system.extra
-    terms = [t.name for t in system.terms]
-    parts = dict(zip([*terms, "known beforehand"], last.parts.unbind(1), strict=True))
-    solution = Solution(problem, fields, extra, last.chi2, parts)
+    problem, counts = bridge.problem(form=form, stretch=stretch, early=early), counts or Counts(2000, 200)
+    rough, last = Levenberg(steps, settled=settled), Levenberg(steps)
+    optimisers = [first or Adam(500), *[rough] * (len(ramp) - 1), last]
+    plan = []
+    for optimiser, tolerance in zip(optimisers, [ramp[0], *ramp], strict=True):
+        name = f"{type(optimiser).__name__}, physics to {tolerance:g}"
+        plan.append(Stage(name, optimiser, replace(problem, weights=bridge.weights(tolerance)), counts))
+    trained = train(plan, problem.fields(bridge.seeds, width, depth), bridge.extra(), keep=keep, progress=progress)
+    system = trained.system
+    solution, now = solution_of(plan[-1].problem, trained), system.normal(system.start())
     measured = [i for i, t in enumerate(system.terms) if not t.mean]
-    counts_ = bridge.measured()
-    misfit = sum(last.parts[:, i] for i in measured) / counts_
-    held = [v for t, v in solution.held_out().items() if t in {u.name for u in system.terms if u.mean}]
+    misfit = sum(now.parts[:, i] for i in measured) / bridge.measured()
+    held = [v for v, t in zip(solution.held_out().values(), system.terms, strict=True) if t.mean]
     physics = torch.stack(held).square().mean(0).sqrt()
-    return Learned(task, solution, bridge.x(extra), last, misfit, physics, bridge.places)
+    return Learned(task, solution, bridge.x(system.extra), now, misfit, physics, bridge.places)

@@ -28,7 +28,8 @@ Value = Callable[[Tensor], Tensor]
 
 def darcy(here: Here, psi: Jet, axis: int, vertical: bool) -> Tensor:
     """Flux [cm/d] along an axis, positive upward along the vertical."""
-    return -here.conductivity() * (psi.d(axis) + (1.0 if vertical else 0.0))
+    spread, fall = here.coefficients()
+    return -(spread * psi.d(axis) + fall) if vertical else -spread * psi.d(axis)
 
 
 def flux_along(outputs: Sequence[Jet], soil: Soil, extra: Tensor, axis: int, vertical: int) -> Tensor:
@@ -172,7 +173,7 @@ def measured(name: str, data: Data, box: Box, soil: Soil) -> Term:
         return torch.where(there[mine], (found - wanted[mine]) / sigma[mine], 0.0).unsqueeze(-1)
 
     orders = Orders((up,)) if kind == "flux" else Orders()
-    return Term(name, data.points, (data.region,), orders, rows, mean=False)
+    return Term(name, data.points, (data.region,), orders, rows, mean=False, count=there.sum(1).clamp_min(1))
 
 
 def _log(psi: Tensor, near: float = 1e-3) -> Tensor:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from udehydro.errors import ConfigError, SolverError
+from udehydro.errors import ConfigError
 from udehydro.richards.pinn.field import Field, Profile
 from udehydro.richards.pinn.jets import Orders
 from udehydro.richards.pinn.problem import Counts, Problem, Region
 from udehydro.richards.pinn.residuals import flux_along
+from udehydro.richards.pinn.stages import Stage, Trained, train
 from udehydro.richards.pinn.system import Extra
 from udehydro.richards.pinn.train import Adam, Levenberg
+from udehydro.richards.pinn.watch import table
 
 FORWARD = (Adam(300), Levenberg(100), Levenberg(100))
 """A rough shape first, then Gauss-Newton steps, on new points in the second half."""
@@ -31,6 +35,7 @@ class Solution:
     ----------
     problem, fields, extra : what was solved, with what was found.
     chi2 : (members,) weighted mean squares of residuals at the last stage's points, and of data; parts : by term.
+    history, failed, leak : how training went, see :class:`~udehydro.richards.pinn.stages.Trained`.
     """
 
     problem: Problem
@@ -38,6 +43,13 @@ class Solution:
     extra: Extra
     chi2: Tensor
     parts: dict[str, Tensor]
+    history: list[dict]
+    failed: Tensor
+    leak: Tensor
+
+    def table(self) -> pd.DataFrame:
+        """How training went, see :func:`~udehydro.richards.pinn.watch.table`."""
+        return table(self.history)
 
     @property
     def members(self) -> int:
@@ -63,7 +75,7 @@ class Solution:
         """Root mean squares (members,) of residuals by term, in units of the scales, at points no stage has seen."""
         system = self.problem.system(self.fields, seed, counts, self.extra)
         found = system.residuals(system.start())
-        return {t.name: r.square().mean((1, 2)).sqrt() for t, r in zip(system.terms, found, strict=True)}
+        return {n: r.square().mean((1, 2)).sqrt() for n, r in zip(system.names, found, strict=False)}
 
     @torch.no_grad()
     def _at(self, points, of, orders: Orders | None) -> Tensor:
@@ -91,52 +103,79 @@ def solve(
     depth: int = 3,
     extra: Extra | None = None,
     device: torch.device | str = "cpu",
+    keep: str | Path | None = None,
     progress: bool = False,
 ) -> Solution:
     """Train the fields of a problem, one member for each seed, all at once.
 
-    Every stage has points of its own, so that none is fitted at the expense of what is between.
+    Every stage has points of its own, so that none is fitted at the expense of what is between. A member whose
+    residuals are not finite stays where it last was well, and is tried again in the next stage.
+
+    Parameters
+    ----------
+    stages, counts : optimisers in turn, and the points of all or of each.
+    width, depth : of the networks.
+    extra : unknowns beside the fields.
+    keep : folder for a checkpoint after every stage, from which the same call goes on, with the same bits as if it had
+        not been stopped.
 
     Raises
     ------
+    ConfigError
+        Where the checkpoint is of another problem, or of other stages.
     SolverError
         Where residuals are not finite for any member.
+
+    Warns
+    -----
+    UserWarning
+        For members whose residuals are not finite, and residuals that are much larger between the points trained on.
     """
     counts = [counts or Counts()] * len(stages) if counts is None or isinstance(counts, Counts) else list(counts)
     fields = problem.fields(seeds, width, depth, device)
-    system, last = None, None
-    for i, (stage, count) in enumerate(zip(stages, counts, strict=True)):
-        extra = extra if system is None else system.extra
-        system = problem.system(fields, 100 * i, count, extra)
-        last = stage(system, f"{type(stage).__name__} {i + 1}/{len(stages)}" if progress else None)
-    names = [t.name for t in system.terms] + ["known beforehand"] * bool(system.extra.values.shape[1])
-    if not isinstance(last, Tensor):
-        chi2, parts = last.chi2, last.parts
-    else:
-        chi2, parts = 2.0 * last, system.normal(system.start()).parts
-    if bool(chi2.isinf().all()) or bool(chi2.isnan().all()):
-        raise SolverError("No member has finite residuals.", failed=~chi2.isfinite())
-    return Solution(problem, fields, system.extra, chi2, dict(zip(names, parts.unbind(1), strict=True)))
+    names = [f"{type(s).__name__} {i}/{len(stages)}" for i, s in enumerate(stages, start=1)]
+    plan = [Stage(n, s, problem, c) for n, s, c in zip(names, stages, counts, strict=True)]
+    return solution_of(problem, train(plan, fields, extra, keep=keep, progress=progress))
 
 
-def march(problem: Problem, **how) -> Solution:
+def solution_of(problem: Problem, trained: Trained) -> Solution:
+    """What stages have found, as a solution."""
+    system = trained.system
+    parts = system.chi2(system.start())
+    named = dict(zip(system.names, parts.unbind(1), strict=True))
+    how = trained.history, trained.failed, trained.leak
+    return Solution(problem, system.fields, system.extra, parts.sum(1), named, *how)
+
+
+def march(problem: Problem, *, keep: str | Path | None = None, **how) -> Solution:
     """Solve slab of time after slab, each from the end of the one before; ``how`` as for :func:`solve`.
 
-    For boundaries that jump: a network need not learn what was before the jump. Regions of one dimension.
+    For boundaries that jump: a network need not learn what was before the jump. Regions of one dimension. ``keep`` is a
+    folder with one for each slab.
     """
     starts = sorted({r.box.low[0] for r in problem.regions})
     done: dict[int, Field] = {}
-    last, chi2, parts = None, 0.0, {}
-    for t in starts:
+    slabs: list[Solution] = []
+    for k, t in enumerate(starts):
         at = [i for i, r in enumerate(problem.regions) if r.box.low[0] == t]
         regions = [_continued(problem.regions[i], problem.regions, done) for i in at]
         walls = [replace(w, region=at.index(w.region)) for w in problem.walls if w.region in at]
         data = [replace(d, region=at.index(d.region)) for d in problem.data if d.region in at]
-        last = solve(replace(problem, regions=regions, walls=walls, data=data), **how)
-        done |= dict(zip(at, last.fields, strict=True))
-        chi2 = chi2 + last.chi2
-        parts |= {f"{name} from {t:g} d": p for name, p in last.parts.items()}
-    return Solution(problem, [done[i] for i in range(len(problem.regions))], last.extra, chi2, parts)
+        folder = None if keep is None else Path(keep) / f"slab {k}"
+        slabs.append(solve(replace(problem, regions=regions, walls=walls, data=data), keep=folder, **how))
+        done |= dict(zip(at, slabs[-1].fields, strict=True))
+    said = [f" from {t:g} d" for t in starts]
+    pairs = list(zip(said, slabs, strict=True))
+    return Solution(
+        problem,
+        [done[i] for i in range(len(problem.regions))],
+        slabs[-1].extra,
+        sum(s.chi2 for s in slabs),
+        {name + when: p for when, s in pairs for name, p in s.parts.items()},
+        [row | {"stage": row["stage"] + when} for when, s in pairs for row in s.history],
+        torch.stack([s.failed for s in slabs]).any(0),
+        torch.stack([s.leak for s in slabs]).amax(0),
+    )
 
 
 def _continued(region: Region, regions: Sequence[Region], done: dict[int, Field]) -> Region:

@@ -37,6 +37,7 @@ class Term:
         ``fields`` at the points, other unknowns (members, 1 or n, Q), and which points and which members these are.
     mean : whether the weight is divided by the number of rows.
     group : points that make one row; they follow each other.
+    count : of data, how many there are of each member (members or 1,); None where a point is one.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Term:
     weight: float = 1.0
     mean: bool = True
     group: int = 1
+    count: Tensor | None = None
 
     @property
     def scale(self) -> float:
@@ -93,6 +95,14 @@ class System:
         edges = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
         self.places = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
         self.last = slice(edges[-1], edges[-1] + self.extra.values.shape[1])
+
+    @property
+    def names(self) -> list[str]:
+        """Of the series that chi2 is made of: terms, numbered where two have the same name, and what is known of other
+        unknowns, if any are."""
+        names = [t.name for t in self.terms]
+        own = [n if names.count(n) == 1 else f"{n} ({names[:i].count(n) + 1})" for i, n in enumerate(names)]
+        return own + ["known beforehand"] * (self.last.stop > self.last.start)
 
     def start(self) -> Tensor:
         """The search vector at the present weights."""
@@ -172,6 +182,21 @@ class System:
                 rows.append(term.rows(outputs, x[:, self.last].unsqueeze(1), part, every).detach())
             found.append(torch.cat(rows, dim=1))
         return found
+
+    def chi2(self, x: Tensor) -> Tensor:
+        """chi2 (members, series) at x (members, P), as the parts of :meth:`normal`."""
+        found = [(t.scale * r).square().sum((1, 2)) for t, r in zip(self.terms, self.residuals(x), strict=True)]
+        if self.last.stop > self.last.start:
+            found.append((self.extra.precision * (x[:, self.last] - self.extra.likely) ** 2).sum(1))
+        return torch.stack(found, dim=1)
+
+    def sizes(self, parts: Tensor) -> Tensor:
+        """Root mean squares (members, series) from chi2 by term: of the residuals of a point in units of the scales, of
+        data in units of sigma, of other unknowns in units of what is known beforehand."""
+        counts = [t.weight if t.mean else len(t.points) if t.count is None else t.count for t in self.terms]
+        if self.last.stop > self.last.start:
+            counts.append((self.extra.precision > 0.0).sum(1).clamp_min(1))
+        return torch.stack([p / n for p, n in zip(parts.unbind(1), counts, strict=True)], dim=1).sqrt()
 
     def _split(self, x: Tensor) -> list[list[Tensor]]:
         """Weights of the fields from a search vector."""
