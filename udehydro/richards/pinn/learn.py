@@ -106,6 +106,7 @@ def learn(
     stretch: bool = True,
     early: float = 0.0,
     form: str = "mixed",
+    flux_floor: float | None = None,
     settled: float = 0.01,
     keep: str | Path | None = None,
     progress: bool = False,
@@ -118,7 +119,7 @@ def learn(
         with data and unknowns of its own; one column has a member for every seed.
     seeds : of the networks.
     ramp, steps, first : stages: of Levenberg's steps as many for each of the ramp, after steps of Adam.
-    counts, width, depth, stretch, early, form : of the networks and their problem, see :class:`Problem`.
+    counts, width, depth, stretch, early, form, flux_floor : of the networks and their problem, see :class:`Problem`.
     boundaries, start : whether known boundaries and a known state at the start are used.
     gauge : as for :func:`~udehydro.richards.inversion.fit`.
     settled : of stages of the ramp but the last, see :class:`~udehydro.richards.pinn.train.Levenberg`.
@@ -132,7 +133,10 @@ def learn(
     """
     heed(task, gauge)
     bridge = Bridge(task, seeds, boundaries, start)
-    problem, counts = bridge.problem(form=form, stretch=stretch, early=early), counts or Counts(2000, 200)
+    problem, counts = (
+        bridge.problem(form=form, stretch=stretch, early=early, flux_floor=flux_floor),
+        counts or Counts(2000, 200),
+    )
     rough, last = Levenberg(steps, settled=settled), Levenberg(steps)
     optimisers = [first or Adam(500), *[rough] * (len(ramp) - 1), last]
     plan = []

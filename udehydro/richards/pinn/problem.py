@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -118,6 +119,8 @@ class Problem:
     stretch : whether heads are the hyperbolic sine of the network's output (:class:`Field`).
     early : how much finer time is right after jumps (:class:`Clock`).
     weights : of the residuals.
+    flux_floor : share of the scale above which fluxes obey Darcy's law to a share of themselves, so that dry soil
+        counts as wet soil does, 0.1 say; None for all to a share of the scale. Of the form ``"mixed"``.
     """
 
     regions: Sequence[Region]
@@ -129,8 +132,11 @@ class Problem:
     stretch: bool = False
     early: float = 0.0
     weights: Weights = field(default_factory=Weights)
+    flux_floor: float | None = None
 
     def __post_init__(self):
+        if self.flux_floor is not None and (self.form != "mixed" or not self.flux_floor > 0.0):
+            raise ConfigError(f"flux_floor={self.flux_floor} is above zero, and of form='mixed': fluxes as outputs.")
         if self.form not in FORMS:
             raise ConfigError(f"form is {', '.join(FORMS)}; not '{self.form}'.{suggest(self.form, FORMS)}")
 
@@ -148,6 +154,9 @@ class Problem:
                 known, gate, join = region.ansatz.known, region.ansatz.gate, region.ansatz.join
             elif region.psi0 is not None:
                 known, gate = self._known(region), self._gate(i)
+            else:
+                # unsaturated everywhere: where soil is saturated contents do not tell which way to go
+                network.biases[-1].data[:, 0] = -math.asinh(1.0) if self.stretch else -1.0
             network = network.to(device)
             found.append(Field(network, features, self.head, self.stretch, self.flux, known, gate, join))
         return found
@@ -160,8 +169,9 @@ class Problem:
         for i, r in enumerate(self.regions):
             at = points.inside(r.box, r.clock(self.early), counts.inside, seed + 31 * i, r.crowd, counts.until).to(like)
             name = "balance" if len(self.regions) == 1 else f"balance {i}"
+            more = {} if self.flux_floor is None else {"floor": self.flux_floor}
             balance, clock, w = FORMS[self.form], r.clock(self.early), self.weights.physics
-            terms.append(balance(name, at, r.box, i, r.soil, self.flux, clock, w, r.sink))
+            terms.append(balance(name, at, r.box, i, r.soil, self.flux, clock, w, r.sink, **more))
         terms += [self._wall(w, seed + 1000 + n, counts, like) for n, w in enumerate(self.walls) if w.kind != "kept"]
         terms += self._faces(seed + 2000, counts, like)
         terms += [self._data(d.to(like)) for d in self.data]

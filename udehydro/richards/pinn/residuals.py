@@ -73,9 +73,10 @@ def mixed(
     clock: Clock,
     weight=1.0,
     sink: Value = None,
+    floor: float | None = None,
 ) -> Term:
     """Balance and Darcy's law apart, from head and fluxes: C psi_t + div q + sink = 0 and q + K (grad psi + e_z) = 0;
-    first derivatives only."""
+    first derivatives only. ``floor`` is as of :func:`compared`."""
     axes = range(1, box.vertical + 1)
     scaled = _balance(points, box, clock, scale, sink)
 
@@ -85,10 +86,19 @@ def mixed(
         balance = here.capacity() * psi.d(0) + sum(q.d(i) for q, i in zip(fluxes, axes, strict=True))
         found = [scaled(balance, part)]
         for q, i in zip(fluxes, axes, strict=True):
-            found.append((q.value - darcy(here, psi, i, i == box.vertical)) / scale)
+            found.append(compared(q.value / scale, darcy(here, psi, i, i == box.vertical) / scale, floor))
         return torch.stack(found, dim=-1)
 
     return Term(name, points, (field,), Orders((0, *axes)), rows, weight)
+
+
+def compared(one: Tensor, other: Tensor, floor: float | None) -> Tensor:
+    """Difference of fluxes in units of a scale: as it is, or, for fluxes above ``floor``, in units of the flux itself.
+
+    The difference of asinh(q / floor) is that of q / floor for small fluxes, and of their logarithms for large ones: it
+    goes through zero where fluxes turn, and gains nothing from a large conductivity, as division by that would.
+    """
+    return one - other if floor is None else torch.asinh(one / floor) - torch.asinh(other / floor)
 
 
 def flux_through(
