@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import typer
 
-from udehydro.cli import data, demo, evaluate, fit, sensitivity, simulate
+from udehydro.cli import data, demo, evaluate, fit, richards, sensitivity, simulate
 from udehydro.cli.hints import in_flags
 from udehydro.errors import SolverError, UdehydroError
 
@@ -58,6 +58,7 @@ app.command("discover", short_help="fit, and write what its networks learn as fo
 app.command("simulate", short_help="Run a model over data.")(simulate.command)
 app.command("evaluate", short_help="Score the models of a run on any period.")(evaluate.command)
 app.add_typer(sensitivity.app, name="sensitivity")
+app.add_typer(richards.app, name="richards")
 app.add_typer(data.app, name="data")
 app.command("demo", short_help="A few minutes on the Fulda, Germany.")(demo.command)
 
