@@ -40,8 +40,8 @@ class Monotone(nn.Module):
         super().__init__()
         sizes, draw = [1, *[width] * depth, 1], torch.Generator().manual_seed(seed)
         pairs = list(zip(sizes, sizes[1:], strict=False))
-        self.matrices = nn.ParameterList(torch.randn(p, generator=draw) * (2.0 / sum(p)) ** 0.5 for p in pairs)
-        self.biases = nn.ParameterList(torch.zeros(b) for _, b in pairs)
+        self.matrices = nn.ParameterList(torch.randn(p, generator=draw, dtype=torch.float32) * (2.0 / sum(p)) ** 0.5 for p in pairs)
+        self.biases = nn.ParameterList(torch.zeros(b, dtype=torch.float32) for _, b in pairs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Value and slope at x (n,)."""

@@ -1,6 +1,8 @@
 """Physics-informed networks for the Richards equation: fields as networks, laws of the column as their soil."""
 
 from udehydro.richards.pinn.clock import Clock
+from udehydro.richards.pinn.content_law import ContentLaw
+from udehydro.richards.pinn.contents import Contents, Transport, learn_contents
 from udehydro.richards.pinn.field import Ansatz, Box, Field, Profile
 from udehydro.richards.pinn.learn import Learned, learn
 from udehydro.richards.pinn.problem import Counts, Problem, Region, Wall, Weights
@@ -17,6 +19,8 @@ __all__ = [
     "Ansatz",
     "Box",
     "Clock",
+    "ContentLaw",
+    "Contents",
     "Counts",
     "Data",
     "Extra",
@@ -32,9 +36,11 @@ __all__ = [
     "System",
     "Term",
     "Trained",
+    "Transport",
     "Wall",
     "Weights",
     "learn",
+    "learn_contents",
     "march",
     "solve",
     "train",

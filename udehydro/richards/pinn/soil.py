@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from udehydro.errors import ConfigError
 from udehydro.richards.laws.base import SoilLaw
+from udehydro.richards.pinn.content_law import ContentLaw
 
 Known = Mapping[str, "Tensor | float"]
 
@@ -20,12 +22,12 @@ class Soil:
 
     Attributes
     ----------
-    law : as in a column, unchanged.
+    law : as in a column, unchanged; or a ContentLaw, whose fields have water contents for heads.
     p : its values by name, numbers; or a function of the unknowns (members, n, Q) that gives them, each (members, n).
     weights : the same for weights of the law by name, each with (members, n, 1) in front.
     """
 
-    law: SoilLaw
+    law: SoilLaw | ContentLaw
     p: Known | Callable[[Tensor], Known]
     weights: Callable[[Tensor], Mapping[str, Tensor]] | None = None
 
@@ -43,7 +45,7 @@ class Soil:
 class Here:
     """Answers of a soil at some heads, each (members, n)."""
 
-    law: SoilLaw
+    law: SoilLaw | ContentLaw
     p: Known
     weights: Mapping[str, Tensor] | None
     psi: Tensor
@@ -58,8 +60,16 @@ class Here:
         """d theta / d psi [1/cm], of the law itself, or by differentiation where it has weights."""
         return self._slope("theta") if self.weights is not None else self.law.capacity(self.psi, self.p)
 
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """What a gradient of the state and what gravity are multiplied by: K both, or D and K where the state is the
+        water content."""
+        k = self.conductivity()
+        return (self._ask("diffusivity"), k) if isinstance(self.law, ContentLaw) else (k, k)
+
     def conductivity_slope(self) -> tuple[Tensor, Tensor]:
         """Conductivity and its derivative by the head."""
+        if isinstance(self.law, ContentLaw):
+            raise ConfigError("form='pointwise' is for heads: take form='mixed' where the state is the water content.")
         return self.conductivity(), self._slope("conductivity")
 
     def _slope(self, name: str) -> Tensor:

@@ -1,0 +1,34 @@
+"""Runs of the method of Bandai and Ghezzehei (2021), seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from _moisture_case import DAYS, DEPTHS, Truth, observe
+from _pinn_bandai import fit
+
+EVALUATIONS, LONG = 2000, 20_000
+"""Of L-BFGS-B; the paper has up to 50 000 iterations. ``LONG`` is run to see what the rest is worth."""
+
+
+def run(true: Truth, sigma: float, seed: int, evaluations: int = EVALUATIONS) -> dict:
+    """Errors of one seed, the same for noise and for weights."""
+    t, z = np.meshgrid(DAYS, -np.asarray(DEPTHS, float), indexing="ij")
+    found = fit(t, z, observe(true, sigma, [seed])[:, 0].numpy(), seed, lbfgs=evaluations)
+    at = true.contents
+    errors = true.errors(found.diffusivity_of(at), found.conductivity_of(at))
+    said = {"loss": found.losses[-1], "evaluations": found.evaluations, "message": found.message}
+    return errors | said | {"seconds": found.seconds}
+
+
+def all_of(
+    true: Truth, sigma: float, seeds: Sequence[int], old: list[dict], keep: Callable[[list[dict]], None]
+) -> list:
+    """Runs of seeds that are not there yet; ``keep`` is told after each."""
+    found = list(old)
+    for seed in seeds[len(found) :]:
+        found.append(run(true, sigma, seed))
+        keep(found)
+        print(true.soil, sigma, seed, found[-1], flush=True)
+    return found

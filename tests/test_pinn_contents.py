@@ -1,0 +1,99 @@
+"""Diffusivity and conductivity from moisture sensors alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from udehydro.errors import ConfigError
+from udehydro.richards.exact import SrivastavaYeh
+from udehydro.richards.inversion import Observed
+from udehydro.richards.laws import Gardner
+from udehydro.richards.pinn import Adam, ContentLaw, Counts, learn_contents
+from udehydro.richards.pinn.contents import values
+
+DEPTHS = (0.5, 2.5, 4.5, 6.5, 8.5)
+DAYS = np.linspace(0.05, 10.0, 61) / 24.0
+GUESS = (Gardner(), {"theta_r": 0.05, "theta_s": 0.45, "alpha": 0.5, "Ks": 8.0})
+SMALL = dict(guess=GUESS, ramp=(0.1, 0.03), steps=25, first=Adam(150), counts=Counts(400, 50), width=8, knots=6)
+
+
+def truth() -> SrivastavaYeh:
+    return SrivastavaYeh(0.06, 0.40, 1.0, 24.0, 10.0, recharge_before=2.4, recharge_after=21.6)
+
+
+def sensors(members: int = 1, sigma: float = 0.002) -> Observed:
+    exact = torch.as_tensor(truth().theta(10.0 - np.array(DEPTHS), DAYS[:, None]))
+    noise = torch.Generator().manual_seed(0)
+    draws = torch.randn(len(DAYS), members, len(DEPTHS), generator=noise, dtype=torch.float64)
+    return Observed("theta", exact.unsqueeze(1) + sigma * draws, sigma, DEPTHS)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return learn_contents(DAYS, sensors(2), seeds=(0, 1), events=(DAYS[0],), **SMALL)
+
+
+def test_gardner(found):
+    """Gardner's soil is linear in contents: D = Ks / (alpha span), dK/dtheta = Ks / span."""
+    theta = torch.linspace(float(found.law.knots[0]) + 0.02, float(found.law.knots[-1]) - 0.02, 50, dtype=torch.float64)
+    curves, span = found.curves(theta), 0.34
+    assert (found.misfit - 1.0).abs().max() < 0.4 and not found.solution.failed.any()
+    assert (curves.diffusivity / (24.0 / span) - 1.0).abs().median() < 0.1
+    rise = (curves.conductivity[:, -1] - curves.conductivity[:, 0]) / (theta[-1] - theta[0])
+    assert (rise / (24.0 / span) - 1.0).abs().max() < 0.1
+    off = (curves.diffusivity - 24.0 / span).abs() / curves.diffusivity_sd
+    assert off.median() < 3.0, "bands have the size of the errors"
+
+
+def test_flux_but_for_an_offset(found):
+    """What passes a level differs from the truth by the conductivity of the driest knot alone."""
+    z = torch.tensor([5.0], dtype=torch.float64)
+    days = torch.linspace(0.1, 0.4, 7, dtype=torch.float64)
+    at = torch.stack([days, -z.expand(7)], 1)
+    exact = torch.as_tensor(truth().flux(5.0, days.numpy()))
+    off = found.solution.flux(at) - exact
+    assert (off - off.mean(1, keepdim=True)).abs().max() < 0.05 * exact.abs().max()
+
+
+def test_heads_are_a_family(found):
+    """With one head and the flux the retention curve is the true one; with others it is another of the same data."""
+    theta = torch.linspace(0.12, 0.36, 20, dtype=torch.float64)
+    true = torch.log((theta - 0.06) / 0.34)
+    k0 = 24.0 * float((found.law.knots[0] - 0.06) / 0.34)
+    psi = found.heads(theta, 0.36, float(true[-1]), offset=k0)
+    assert (psi - true).abs().max() < 0.25 * (true[-1] - true[0])
+    assert (found.heads(theta, 0.36, float(true[-1]) - 5.0, offset=k0) - (psi - 5.0)).abs().max() < 1e-9
+    with pytest.raises(ConfigError, match="offset"):
+        found.heads(theta, 0.36, 0.0, offset=-1.0)
+    with pytest.raises(ConfigError, match="within"):
+        found.heads(theta, 0.9, 0.0)
+
+
+def test_law_against_quadrature():
+    law = ContentLaw(torch.tensor([0.1, 0.15, 0.25, 0.4]))
+    x = torch.tensor([[1.0, 0.5, -0.3, 0.8, 0.2, 1.0, 0.0, 2.0]], dtype=torch.float64)
+    p = values(x)
+    theta = torch.linspace(0.05, 0.45, 4001, dtype=torch.float64)
+    k = law.conductivity(theta, p)
+    slope = torch.as_tensor(np.exp(np.interp(theta, law.knots, p["S"][0])))
+    inner = (theta > 0.1) & (theta < 0.4)
+    assert torch.allclose(torch.gradient(k, spacing=(theta,))[0][inner], slope[inner], rtol=2e-3)
+    assert float(law.conductivity(law.knots, p)[0]) == 0.0
+    assert torch.allclose(law.log_diffusivity(law.knots, p), p["D"][0])
+    assert torch.autograd.gradcheck(
+        lambda u, x: law.conductivity(u, values(x)) * law.diffusivity(u, values(x)),
+        (theta[::401].clone().requires_grad_(), x.clone().requires_grad_()),
+    )
+
+
+def test_bad_input():
+    with pytest.raises(ConfigError, match="rows"):
+        learn_contents(DAYS[:-1], sensors(), **SMALL)
+    with pytest.raises(ConfigError, match="as many seeds"):
+        learn_contents(DAYS, sensors(2), seeds=(0, 1, 2), **SMALL)
+    with pytest.raises(ConfigError, match="three depths"):
+        learn_contents(DAYS, Observed("theta", torch.zeros(61, 2), 0.01, (1.0, 2.0)), **SMALL)
+    with pytest.raises(ConfigError, match="nothing moves"):
+        learn_contents(DAYS, Observed("theta", torch.full((61, 5), 0.2), 0.01, DEPTHS), **SMALL)
