@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from _moisture_case import DAYS, DEPTHS, Truth, observe
@@ -22,13 +22,10 @@ def run(true: Truth, sigma: float, seed: int, evaluations: int = EVALUATIONS) ->
     return errors | said | {"seconds": found.seconds}
 
 
-def all_of(
-    true: Truth, sigma: float, seeds: Sequence[int], old: list[dict], keep: Callable[[list[dict]], None]
-) -> list:
-    """Runs of seeds that are not there yet; ``keep`` is told after each."""
+def all_of(true: Truth, sigma: float, seeds: Sequence[int], old: Sequence[dict]) -> list[dict]:
+    """Runs of seeds, those of the first as they were."""
     found = list(old)
     for seed in seeds[len(found) :]:
         found.append(run(true, sigma, seed))
-        keep(found)
         print(true.soil, sigma, seed, found[-1], flush=True)
     return found

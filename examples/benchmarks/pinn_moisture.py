@@ -1,0 +1,93 @@
+"""What moisture sensors alone tell of a soil: D(theta) and K(theta) by networks, against the method of 2021.
+
+Parts are kept in a cache outside the repository, the baseline's seed by seed, so that a run that was stopped goes on.
+``--part`` runs some again, ``--report`` writes the page from what is there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cache
+
+import _moisture_baseline as baseline
+import numpy as np
+from _moisture_case import DAYS, DEPTHS, HEIGHT, JUMPS, SIGMAS, SOILS, Truth, observe, truth
+from _moisture_page import SCRIPT, TITLE, body, picture, shown
+from _parts import asked
+from _report import write
+
+from udehydro.files import write_json_atomic
+from udehydro.richards.inversion import Observed
+from udehydro.richards.pinn import learn_contents
+
+SEEDS = tuple(range(10))
+EXACT = 1e-3
+"""What readings without errors count as being good to."""
+true = cache(truth)
+
+
+def ours(soil: str, sigma: float, events: Sequence[float] = (), seeds: Sequence[int] = SEEDS) -> dict[str, list]:
+    """Errors of each seed: of curves, of the field between sensors, and in units of the bands; seconds of one."""
+    there: Truth = true(soil)
+    wall, used = time.perf_counter(), time.process_time()
+    sensors = Observed("theta", observe(there, sigma, seeds), sigma or EXACT, DEPTHS)
+    found = learn_contents(DAYS, sensors, seeds=seeds, events=events)
+    spent = {
+        "seconds": (time.perf_counter() - wall) / len(seeds),
+        "processor": (time.process_time() - used) / len(seeds),
+    }
+    curves, (d, _) = found.curves(there.contents), there.curves()
+    errors = [there.errors(*pair) for pair in zip(curves.diffusivity.numpy(), curves.conductivity.numpy(), strict=True)]
+    z = (curves.diffusivity.numpy() - d) / curves.diffusivity_sd.numpy()
+    result = {name: [e[name] for e in errors] for name in ("D", "K")} | spent
+    result |= {
+        "misfit": found.misfit.tolist(),
+        "physics": found.physics.tolist(),
+        "field": _between(there, found.solution),
+    }
+    if sigma == SIGMAS[1]:
+        result |= shown(curves)
+    return result | {"failed": int(found.solution.failed.sum()), "z": np.abs(z).mean(1).tolist()}
+
+
+def _between(there: Truth, solution) -> list[float]:
+    """Root mean square of what contents are off by, at all cells between the outermost sensors."""
+    cells = there.theta.shape[1]
+    depth = (np.arange(cells) + 0.5) * HEIGHT / cells
+    inner = (depth > min(DEPTHS)) & (depth < max(DEPTHS))
+    at = np.stack(np.meshgrid(DAYS, -depth[inner], indexing="ij"), -1).reshape(-1, 2)
+    off = solution.theta(at).numpy().reshape(-1, len(DAYS), inner.sum()) - there.theta[:, inner]
+    return np.sqrt((off**2).mean((1, 2))).tolist()
+
+
+CASES = [(soil, sigma) for sigma in SIGMAS for soil in SOILS]
+PARTS = {
+    **{f"{soil}, {sigma:g}": lambda a=(soil, sigma): ours(*a) for soil, sigma in CASES},
+    **{f"known rains, {soil}": lambda s=soil: ours(s, SIGMAS[1], JUMPS) for soil in SOILS},
+    **{f"2021, {soil}, {sigma:g}": None for soil, sigma in CASES},
+}
+"""Part -> its run; what it returns is kept. The baseline's is below."""
+
+
+def main() -> None:
+    todo, found, kept = asked(__doc__, PARTS, SCRIPT)
+    unfinished = [n for n in PARTS if n.startswith("2021") and len(found.get(n, [])) < len(SEEDS)]
+    for name in [n for n in todo if PARTS[n]]:
+        print(name, flush=True)
+        found[name] = PARTS[name]()
+        write_json_atomic(kept, found)
+        print({k: v for k, v in found[name].items() if k in ("D", "K", "seconds")}, flush=True)
+    for count in range(1, len(SEEDS) + 1) if todo else ():
+        for soil, sigma in CASES:
+            name = f"2021, {soil}, {sigma:g}"
+            if name in {*todo, *unfinished}:
+                found[name] = baseline.all_of(true(soil), sigma, SEEDS[:count], found.get(name, []))
+                write_json_atomic(kept, found)
+    if all(name in found for name in PARTS):
+        picture(found, {soil: true(soil) for soil in SOILS})
+        write(SCRIPT, TITLE, body(found))
+
+
+if __name__ == "__main__":
+    main()
