@@ -1,6 +1,7 @@
 """udehydro richards: a soil file end to end, its files against the library's functions, and what it refuses."""
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from udehydro.cli import main
 from udehydro.cli.richards import example
 from udehydro.cli.richards.answer import of_networks
 from udehydro.cli.richards.case import read_case
+from udehydro.cli.richards.ends import NAMES
 from udehydro.cli.richards.sensors import at_edges
+from udehydro.cli.richards.soils import LAWS
+from udehydro.cli.richards.table import UNITS
 from udehydro.cli.richards.values import value
 from udehydro.cli.richards.words import in_yaml
 from udehydro.errors import ConfigError
@@ -26,6 +30,7 @@ from udehydro.richards.laws import MonotoneSpline, VanGenuchten, soil_class
 from udehydro.richards.pinn import Learned
 
 INTERVALS = 18
+PAGE = Path(__file__).resolve().parent.parent / "docs/soil_commands.md"
 
 
 def call(*arguments: object) -> int:
@@ -242,6 +247,20 @@ def test_learn_refuses_where_asked(short: Path, tmp_path: Path, capsys):
     assert "Did you mean 'refuse'" in capsys.readouterr().err
 
 
+def test_what_networks_do_not_know_is_for_the_column(soil: Path, tmp_path: Path, capsys):
+    sensors = yaml.safe_load(soil.read_text())["sensors"]
+    sensors[0]["columns"]["moisture 5 cm"] |= {"support": 4, "depth": 5.5}
+    roots = {"transpiration": 0.1, "depth": 30}
+    for settings, said in (
+        ({"sensors": sensors}, "at 5.5 cm: --column takes those."),
+        ({"roots": roots}, "--column fits"),
+    ):
+        path = changed(soil, soil.parent / "more.yaml", **settings)
+        assert call("learn", path, "--gauge", "ignore", "--out", tmp_path / "out", "-q") == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_that_does_not_fit_is_a_bad_result(soil: Path, tmp_path: Path, capsys):
     wrong = changed(soil, soil.parent / "wrong.yaml", start={"psi": -30})
     assert call("learn", wrong, "--column", "--steps", 2, "--gauge", "ignore", "--out", tmp_path, "-q") == 1
@@ -441,3 +460,19 @@ def test_help_shows_how(command, capsys):
     assert call(*command, "--help") == 0
     text = capsys.readouterr().out
     assert "Usage: udehydro richards" in text and len(text.splitlines()) > 8
+
+
+def test_the_page_shows_a_file_that_runs(soil: Path, tmp_path: Path):
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    path = soil.parent / "page.yaml"
+    path.write_text(block)
+    case = read_case(path)
+    assert len(case.sensors) == 2 and len(case.column.layers) == 2 and len(case.column.sinks) == 1
+    assert case.inversion().unknowns.names == ("layer 0 alpha", "layer 0 Ks")
+    assert call("run", path, "--out", tmp_path, "-q") == 0
+
+
+def test_the_page_names_all_laws_and_units():
+    text = PAGE.read_text()
+    named = [*LAWS, *NAMES, *(u for known in UNITS.values() for u in known if u != "-")]
+    assert [n for n in named if n not in text] == []

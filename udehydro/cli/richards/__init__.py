@@ -6,12 +6,12 @@ import typer
 
 from udehydro.cli.richards import example, gauge, learn, run
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Soil columns: run them, learn from sensors.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def _richards() -> None:
-    """Soil columns from one file: run them, ask what their sensors can decide, learn their curves.
+    """Soil columns: run them, learn from sensors.
 
     \b
     Try it:  udehydro richards example soil

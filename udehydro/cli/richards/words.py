@@ -30,7 +30,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
     (r"missing=\[('[^']*')\]", r"missing: [\1]"),
     (r"\bLayer\(law, specific_storage=([\d.e-]+)\)", r"specific_storage: \1 of its layer"),
     (r"Networks learn columns without sinks\.", "Networks learn columns without roots: --column fits those."),
-    (r"(Networks learn from theta and psi at points, not from [^.]+)\.", r"\1: --column takes those."),
+    (r"(Networks learn from theta and psi at points, not from .+)\.$", r"\1: --column takes those."),
     (r"WaterContent\(([\d.e-]+)\)", r"theta: \1"),
 )
 
