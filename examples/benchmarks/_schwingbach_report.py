@@ -1,0 +1,172 @@
+"""Tables and words of the page on Schwingbach, part by part."""
+
+from __future__ import annotations
+
+import numpy as np
+from _report import table
+from _schwingbach_data import DEPTHS
+from _schwingbach_known import NAMES
+from _schwingbach_networks import SEEDS
+from _schwingbach_runs import CLOSE, PIECE, SHIFT, WIDTHS, WINDOW, mean
+from _schwingbach_scores import SKIP
+
+PROBES = [f"{d:g} cm" for d in DEPTHS]
+LAWS = ("van Genuchten", "free form")
+TELLS = 0.5
+"""Share of the standard deviation beforehand that has to go for a curve to count as known."""
+
+
+def lag_table(clock: dict) -> str:
+    rows = []
+    for depth in clock["lags"]["2014"]:
+        cells = [f"{r[depth][0]:+d} h ({r[depth][1]:.2f}; {r[depth][2]:.2f})" for r in clock["lags"].values()]
+        rows.append([f"{depth} cm", *cells])
+    return table(["probe", *clock["lags"]], rows)
+
+
+def milli(values) -> list[str]:
+    return [f"{1e3 * v:.1f}" for v in values]
+
+
+def choice(kept: dict) -> str:
+    rows = []
+    named = {f"{n}, van Genuchten": r for n, r in kept["columns"]["tried"].items()}
+    named |= {f"{kept['columns']['best']}, free form, priors {w}": r for w, r in kept["forms"]["tried"].items()}
+    for name, r in named.items():
+        s = r["scores"]
+        rows.append([name, str(r["unknowns"]), f"{r['misfit']:.2f}", *milli(s["rmse"]), *milli(s["ub"])])
+    s = kept["clock"]["as stored"]
+    rows.append(["two soils, clock as stored", str(s["unknowns"]), f"{s['misfit']:.2f}", *milli(s["scores"]["rmse"])])
+    rows[-1] += milli(s["scores"]["ub"])
+    name = kept["forms"]["class"]
+    for label, s in (
+        (f"{name}, not fitted", kept["forms"]["classes"][name]),
+        ("as at the start", kept["forms"]["persistence"]),
+    ):
+        rows.append([label, "0", "", *milli(s["rmse"]), *milli(s["ub"])])
+    head = ["", "unknowns", "chi2 / N", *PROBES, *(f"{p}, no mean error" for p in PROBES)]
+    return table(head, rows)
+
+
+def limits(kept: dict) -> str:
+    best = kept["columns"]["best"]
+    won = mean(kept["columns"]["tried"][best]["scores"]) < mean(kept["forms"]["persistence"])
+    widths, wide = ", ".join(f"{w:g}" for w in WIDTHS), kept["forms"]["wide"]
+    return f"""Taken: {best} (the fewest within {CLOSE - 1:.0%} of the least error; roots are there to compare, as
+their heads, from textbooks, would decide what probes leave open), and priors of {wide:g} of {widths} for free forms.
+The fitted column {"beats" if won else "does not beat"} persistence in winter, when probes stay near field capacity.
+With the clock as stored the mean content of winter happens to be nearer, and the fit is three times worse."""
+
+
+def gauges(kept: dict) -> str:
+    text = {n: kept["column"][n]["gauges"].splitlines() for n in ("van Genuchten",)}
+    text["networks"] = kept["networks"]["gauges"].splitlines()
+    shifted = max(kept["column"][n]["shifted"] for n in LAWS)
+    lists = "\n\n".join(f"- {line}" for line in text["van Genuchten"])
+    others = "\n\n".join(f"- {line}" for line in text["networks"])
+    return f"""`check_gauge` of the column:
+
+{lists}
+
+Of networks between the probes, with unknown fluxes:
+
+{others}
+
+With all heads moved by {SHIFT:g} cm no probe changes by more than {shifted:.0e}: the heads below are the prior's and
+the formula's, not the data's."""
+
+
+def known(kept: dict) -> str:
+    rows = []
+    for name in LAWS:
+        r = kept["column"][name]
+        for i, band in enumerate(r["bands"]):
+            theta, after, before = (np.array(band[k]) for k in ("theta", "after", "before"))
+            cells = []
+            for a, b in zip(after, before, strict=True):
+                cells.append(f"{np.nanmedian(a):.2f} of {np.nanmedian(b):.2f}")
+            rows.append([name, f"{i + 1}", f"{theta[0]:.3f} to {theta[-1]:.3f}", *cells])
+    wider = ", ".join(f"{kept['column'][n]['wider']:.1f}" for n in LAWS)
+    head = ["law", "soil", "theta", *NAMES]
+    return f"""Standard deviations of curves at a water content (medians over the middle 90 % of readings), after the
+data of what they were before. Errors of the probes hang together over time; bands are wider for that, by {wider}.
+
+{table(head, rows)}
+
+{told(kept)}"""
+
+
+def told(kept: dict) -> str:
+    """Which curves data tell of, in words."""
+    told_, not_ = [], []
+    for j, name in enumerate(NAMES):
+        ratios = [
+            np.nanmedian(np.array(b["after"])[j]) / np.nanmedian(np.array(b["before"])[j])
+            for b in kept["column"]["free form"]["bands"]
+        ]
+        (told_ if max(ratios) < TELLS else not_).append(f"{name} ({', '.join(f'{r:.2f}' for r in ratios)})")
+    return f"""By the free form, which has room to say so, the data leave less than {TELLS:g} of what was open in every
+soil for {", ".join(told_) or "nothing"}, and more for {", ".join(not_) or "nothing"} (shares by soil). Nothing is known
+beyond these water contents."""
+
+
+def networks(kept: dict) -> str:
+    rows = []
+    for name in LAWS:
+        r = kept["networks"][name]
+        total = np.array(r["passed"])[:, -1]
+        rmse = np.median(np.array(r["rmse"]), 0)
+        rows.append([
+            name, f"{np.median(r['misfit']):.2f} / {max(r['misfit']):.2f}", *milli(rmse),
+            f"{np.median(r['physics']):.0e} / {max(r['physics']):.0e}",
+            f"{np.median(total):.1f} ({total.min():.1f} to {total.max():.1f})", f"{r['seconds']:.0f}",
+        ])  # fmt: skip
+    head = ["law", "chi2 / N, median / worst", *(f"RMSE {p}" for p in PROBES), "physics, median / worst"]
+    return f"""From {" to ".join(WINDOW)}, {len(SEEDS)} seeds: `learn` with three probes, 10 to 40 cm, and nothing said
+of rain, evaporation or the start. What passes 10 cm comes out, and is compared with rain less evaporation and what is
+stored above: {kept["networks"]["van Genuchten"]["expected"][-1]:.1f} cm.
+
+{table([*head, "water through 10 cm [cm]", "processor, s a seed"], rows)}"""
+
+
+def filling(kept: dict) -> str:
+    rows, test = [], kept["fill, test"]["scores"]
+    for name, each in test.items():
+        e, v = (
+            np.array([s["rmse"][0] for s in k["scores"][name]]) for k in (kept["fill, test"], kept["fill, validation"])
+        )
+        ub, nse = (np.median([s[k][0] for s in each]) for k in ("ub", "nse"))
+        worst = f" / {1e3 * e.max():.1f}" if len(e) > 1 else ""
+        rows.append(
+            [name, f"{1e3 * np.median(v):.1f}", f"{1e3 * np.median(e):.1f}{worst}", f"{1e3 * ub:.1f}", f"{nse:.2f}"]
+        )
+    return f"""25 cm hidden, 10 and 40 cm read, soils as learned before: networks find the state between, {PIECE} days
+at a time, {len(SEEDS)} seeds (median / worst). Soils are of three-probe fits, so that 25 cm had been seen before, as it
+had by the last four rows but two.
+
+{table(["25 cm", "RMSE, validation, 1e-3", "RMSE, test, 1e-3", "no mean error", "NSE"], rows)}"""
+
+
+def unseen(kept: dict) -> str:
+    rows = []
+    for name, r in kept["depth"].items():
+        if name != "seconds":
+            cells = [
+                f"{f * r[w][k][0]:.{d}f}" for w in r for k, f, d in (("rmse", 1e3, 1), ("ub", 1e3, 1), ("nse", 1, 2))
+            ]
+            rows.append([name, *cells])
+    head = [f"{k}, {w}" for w in ("same months", "last autumn") for k in ("RMSE", "no mean error", "NSE")]
+    return f"""Columns fitted to 10 and 40 cm alone. (Between these two probes without rain no soil could be told from
+any other: both are boundaries.)
+
+{table(["25 cm", *head], rows)}"""
+
+
+def autumn(kept: dict) -> str:
+    rows = []
+    for name, s in kept["season"]["scores"].items():
+        rows.append([name, *milli(s["rmse"]), *milli(s["ub"]), *(f"{x:.2f}" for x in s["nse"])])
+    head = ["", *(f"{k}, {p}" for k in ("RMSE", "no mean error", "NSE") for p in PROBES)]
+    return f"""From the readings of the first hour and the weather on, {SKIP} days left out:
+
+{table(head, rows)}"""
