@@ -41,10 +41,10 @@ of what entered in 20 h, of 3.92 cm, median / largest.
 {rows(found, [n for n in found if n in depths])}
 
 The publication's own figures are against HYDRUS-1D, from the noisy contents that come with it, without start and base,
-in some 5970 s a seed. Beside the main case, {len(found["2 sensors"]["theta"])} seeds each: without the head at the base;
-with the profile of the start known, and with the times of the jumps known (`Region.psi0`, `events`); and from
-the published contents, against HYDRUS, whose soil is read from tables (see the section on HYDRUS-1D: its contents
-differ from those of the curves by 1 %), where seeds are of weights alone.
+in some 5970 s a seed. Beside the main case, {len(found["2 sensors"]["theta"])} seeds each: without the head at the
+base; with the profile of the start known (`Region.psi0`); with the times of the jumps known (`events`); and from the
+published contents, against HYDRUS, where seeds are of weights alone. Its soil is read from tables: its contents differ
+from those of the curves by 1 % (see the section on HYDRUS-1D).
 
 {rows(found, [n for n in found if n not in depths])}
 
@@ -55,7 +55,7 @@ differ from those of the curves by 1 %), where seeds are of weights alone.
   {spread(found["4 sensors"]["misfit"])} (4 sensors). Noise is not fitted.
 - The flux is smooth where the truth jumps: it is a network's, and what a sensor centimetres below sees of a jump is
   spread over an hour. It has no band, since nothing is known of what it may be beforehand.
-- psi is off by much more than theta at the fronts, where it rises from {PSI0:g} cm to some -50 cm within millimetres.
+- psi is off by much more than theta at the fronts, where it goes from -100 to -900 cm within 3 to 8 mm.
 - Seconds a seed: {seconds(found, "processor")} of the processor, {seconds(found, "seconds")} of the clock on a machine
   with other work, all seeds in one batch; {alone:.0f} s for one seed alone.
 
@@ -65,11 +65,11 @@ Left: profiles at {", ".join(str(h) for h in SHOWN)} h. Right: flux through the 
 and the largest error of theta.
 
 **Settings**: a network of three layers of {WIDTH} for each soil, mixed form, {COUNTS.inside} points inside and
-{COUNTS.wall} on walls and faces, {FIRST} steps of Adam, then {STEPS} of Levenberg-Marquardt for each size of residuals
-of the physics that counts as one standard deviation: {ramp}, in units of the scales ({FLUX:g} cm/d, {HEAD:g} cm), all data
-with the weight of their noise. `stretch` with a head scale of {HEAD:g} cm: with 30, 100, 300 and 1000 cm theta of seed
-100 came to 0.017, 0.0094, 0.0064 (5 sensors, two sizes) and, with 300 and 1000, to 0.0110 and 0.0114 (4 sensors): the
-front is a cliff in a variable that is logarithmic in dry soil."""
+{COUNTS.wall} on walls and faces; {FIRST} steps of Adam, then {STEPS} of Levenberg-Marquardt for each size of residuals
+of the physics that counts as one standard deviation: {ramp}, in units of the scales ({FLUX:g} cm/d, {HEAD:g} cm). Data
+have the weight of their noise. Heads are stretched (`stretch`), and much depends on their scale: with 30, 100 and
+300 cm theta of seed 100 came to 0.017, 0.0094 and 0.0064 (5 sensors, two sizes of the ramp); with 300 and 1000 cm to
+0.0110 and 0.0114 (4 sensors)."""
 
 
 def rows(found: dict, names) -> str:
