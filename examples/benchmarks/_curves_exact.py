@@ -1,4 +1,4 @@
-"""Soils of exact solutions as sensors see them: the homogeneous one of Srivastava and Yeh, and Broadbridge and White's."""
+"""Soils with exact solutions as sensors see them: Srivastava and Yeh's, and Broadbridge and White's."""
 
 from __future__ import annotations
 

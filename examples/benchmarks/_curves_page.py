@@ -40,8 +40,9 @@ Goals: {goals()}.
 {verdict(found)}
 
 **Van Genuchten soils** of the inverse twin (see its section): ten water contents with noise {SIGMA_THETA:g}, one
-tensiometer with {100 * SIGMA_PSI:g} %, 24 days under seven fluxes. By networks alone, and after `polish`, the fit of the
-column from there; the bound is that of Cramer and Rao, without priors. Goal: polished, at most {RATIO:g} times the bound.
+tensiometer with {100 * SIGMA_PSI:g} %, 24 days under seven fluxes. By networks alone, and after `polish`, the fit of
+the column from there; the bound is that of Cramer and Rao, without priors. Goal: polished, at most {RATIO:g} times the
+bound.
 
 {table(TWIN_HEAD, [row for soil in SOILS for row in twin_rows(soil, found)])}
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from _curves_exact import Exact, broadbridge_white, gardner
 from _curves_page import SCRIPT, TITLE, body, picture
 from _parts import asked
