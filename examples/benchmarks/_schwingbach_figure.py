@@ -64,9 +64,10 @@ def soil(axes, kept: dict, laws: dict) -> None:
     row = NAMES.index("ln D")
     for (name, setting), colour in zip(laws.items(), style.LINES, strict=False):
         band = kept["column"][name]["bands"][-1]
-        theta, ends = np.array(band["theta"]), np.array(band["after ends"])
-        axes.fill_between(theta, *np.exp(ends[:, row]), color=colour, alpha=0.2, lw=0)
-        axes.plot(theta, np.exp(np.array(band["found"])[row]), color=colour, label=f"column, {name}")
+        theta, found, sd = (np.array(band[k]) for k in ("theta", "found", "after"))
+        found, sd = found[row], sd[row]
+        axes.fill_between(theta, np.exp(found - sd), np.exp(found + sd), color=colour, alpha=0.2, lw=0)
+        axes.plot(theta, np.exp(found), color=colour, label=f"column, {name}")
         for i, p in enumerate(kept["networks"][name]["soils"]):
             d = np.exp(curves(setting.form, p[-1], theta)[row])
             axes.plot(theta, d, "--", color=colour, lw=0.9, label=None if i else f"networks, {name}, by seed")

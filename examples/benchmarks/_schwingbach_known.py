@@ -13,8 +13,9 @@ from torch import Tensor
 from udehydro.richards.column import Column, Layer, flow
 from udehydro.richards.inversion import Fitted
 from udehydro.richards.laws import Gauged, SoilLaw
+from udehydro.training.levenberg import covariance_of
 
-DRAWS, POINTS = 300, 25
+POINTS, DIFFERENCE = 25, 1e-5
 NAMES = ("ln D", "ln dK/dtheta", "ln K", "pF")
 INNER = (0.05, 0.95)
 """Share of readings between which curves are looked at."""
@@ -50,31 +51,23 @@ def dependence(residual: np.ndarray) -> float:
     return float(np.sqrt((1.0 + lag) / (1.0 - lag)))
 
 
-def draws(centre: Tensor, root: Tensor, low: Tensor, high: Tensor, seed: int) -> Tensor:
-    """(DRAWS, P) of a normal distribution, cut at limits."""
-    noise = torch.randn(DRAWS, len(centre), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return torch.minimum(torch.maximum(centre + noise @ root.T, low), high)
-
-
 def bands(fitted: Fitted, theta: np.ndarray, layer: int, wider: float) -> dict:
-    """Curves found, and their standard deviations over draws: after data (``wider`` times Laplace's), and before."""
+    """Curves found (4, points), and their standard deviations before and after data, all linearised at what was found.
+
+    Data count ``wider`` squared times the misfit less than independent errors of sigma would; priors count in full.
+    """
     task, u = fitted.inversion, fitted.inversion.unknowns
-    law = task.column.layers[layer].law
-    low, high = u.low[0], u.high[0]
-    scale = wider * fitted.misfit[0].clamp_min(1.0).sqrt()
-    values, vectors = torch.linalg.eigh(fitted.covariance[0])
-    before = u.precision[0].clamp_min(1e-6) ** -0.5
-    after = vectors * values.clamp_min(0.0).sqrt() * scale
-    soils = {
-        "after": draws(fitted.x[0], after, low, high, 1),
-        "before": draws(u.start[0], torch.diag(before), low, high, 2),
-    }
-    found = {"theta": theta.tolist(), "found": curves(law, number(fitted.setting.p)[layer], theta).tolist()}
-    for name, x in soils.items():
-        each = np.array([curves(law, number(task.at(one[None]).p)[layer], theta) for one in x])
-        ends = np.nanquantile(each, (0.16, 0.84), axis=0)
-        found[name], found[f"{name} ends"] = (0.5 * (ends[1] - ends[0])).tolist(), ends.tolist()
-    return found
+    law, x, prior = task.column.layers[layer].law, fitted.x[0], torch.diag(u.precision[0])
+    data = (fitted.normal[0] - prior) / (wider**2 * float(fitted.misfit[0].clamp_min(1.0)))
+
+    def at(x: Tensor) -> np.ndarray:
+        return curves(law, number(task.at(x[None]).p)[layer], theta)
+
+    steps = DIFFERENCE * torch.eye(len(x), dtype=x.dtype)
+    slopes = np.array([(at(x + step) - at(x - step)) / (2.0 * DIFFERENCE) for step in steps])  # (P, 4, points)
+    known = {"before": torch.linalg.inv(prior).numpy(), "after": covariance_of((data + prior)[None])[0].numpy()}
+    sd = {n: np.sqrt(np.einsum("pcn,pq,qcn->cn", slopes, c, slopes)).tolist() for n, c in known.items()}
+    return {"theta": theta.tolist(), "found": at(x).tolist(), **sd}
 
 
 def moved(column: Column, p: Sequence[dict], psi0: Tensor, here: Record, shift: float, theta: Tensor) -> float:

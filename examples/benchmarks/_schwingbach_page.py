@@ -76,9 +76,7 @@ def verdict(kept: dict) -> str:
     def best(scores: dict, value) -> str:
         return min(scores, key=value)
 
-    fill = best(
-        kept["fill, test"]["scores"], lambda n: np.median([s["rmse"][0] for s in kept["fill, test"]["scores"][n]])
-    )
+    fill = best(kept["fill"]["scores"], lambda n: np.median([s["rmse"][0] for s in kept["fill"]["scores"][n]]))
     depths = {n: r for n, r in kept["depth"].items() if n != "seconds"}
     deep = best(depths, lambda n: depths[n]["last autumn"]["rmse"][0])
     season = best(kept["season"]["scores"], lambda n: mean(kept["season"]["scores"][n]))

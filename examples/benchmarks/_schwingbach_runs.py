@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from _schwingbach_column import Setting, classes, fitted, number, observed, predict
-from _schwingbach_data import DEPTHS, Record, as_stored, clocked, lags, period, record, silent, whole
+from _schwingbach_data import Record, as_stored, clocked, lags, period, record, silent, whole
 from _schwingbach_known import bands, contents, dependence, moved
 from _schwingbach_networks import SEEDS, between, filled, learned, parts
 from _schwingbach_scores import as_below, climatology, interpolated, persistence, regressed, scores, with_offset
@@ -127,9 +127,9 @@ def soils_between(kept: dict) -> dict[str, tuple[Setting, list[dict]]]:
     return found | {f"column, {name}": (setting, kept["column"][name]["p"])}
 
 
-def fill(kept: dict, name: str, seeds=SEEDS) -> dict:
-    """25 cm from 10 and 40 cm in a period, by networks in known soils, by seed; and what costs nothing."""
-    known, pieces = whole(), parts(period(name), PIECE)
+def fill(kept: dict, seeds=SEEDS) -> dict:
+    """25 cm from 10 and 40 cm in the last autumn, by networks in known soils, by seed; and what costs nothing."""
+    known, pieces = whole(), parts(period("test"), PIECE)
     here, shown = record(*(str(p.edges[k].astype("datetime64[D]")) for p, k in ((pieces[0], 0), (pieces[-1], -2)))), {}
     for label, (setting, p) in soils_between(kept).items():
         each = [filled(setting, p, piece, seeds) for piece in pieces]
@@ -180,8 +180,7 @@ PARTS = {
     "forms": forms,
     "column": column,
     "networks": networks,
-    "fill, validation": lambda kept: fill(kept, "validation"),
-    "fill, test": lambda kept: fill(kept, "test"),
+    "fill": fill,
     "depth": depth,
     "season": season,
 }
