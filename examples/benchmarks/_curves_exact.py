@@ -71,7 +71,8 @@ class Exact:
         psi = (torch.as_tensor(psi).unsqueeze(1) * torch.exp(sigma[1] * error[1]))[..., :tensiometers]
         law = laws.MonotoneSpline(self.knots, free="parameters")
         p = {n: self.known.get(n, _free(n, v, many)) for n, v in law.imitate(*self.guess).items()}
-        column = Column(Grid.uniform(self.height, CELLS), law, Flux(-self.infiltration), Head(Free(-1.0, low=-1e4)))
+        end = Head(Free(torch.full((many,), -1.0, dtype=torch.float64), low=-1e4))
+        column = Column(Grid.uniform(self.height, CELLS), law, Flux(-self.infiltration), end)
         record = Forcing.clock(days=self.days - self.days[0])
         q = torch.full((len(self.days) - 1, many), -self.infiltration, dtype=torch.float64)
         start = Free(
