@@ -279,6 +279,8 @@ def test_curves_without_a_formula(soil: Path):
     start = law.imitate(VanGenuchten(), soil_class("sandy loam"))
     assert float(p["G2"].start) == pytest.approx(float(start["G2"]))
     assert len(case.inversion().unknowns.names) == 2 + 8 + 2  # limits, rises of two curves, ends of the start
+    p = read_case(changed(soil, soil.parent / "spline.yaml", soil=[layer | {"entry": 1}])).p[0]
+    assert isinstance(p["G1"], float) and isinstance(p["G2"], Free)  # flat up to 1 cm
 
 
 class TestLogger:

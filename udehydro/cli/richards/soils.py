@@ -89,7 +89,7 @@ def _class(given: Mapping, name: str, where: str) -> dict[str, float | Free]:
 
 
 def _spline(start: laws.VanGenuchten, p: Mapping, given: Mapping, where: str) -> tuple[laws.MonotoneSpline, dict]:
-    """Curves without a formula that start in the shape of a van Genuchten soil; all their rises are free."""
+    """Curves without a formula that start in the shape of a van Genuchten soil; their rises are free."""
     shape = {n: float(v.start) if isinstance(v, Free) else v for n, v in p.items()}
     if free := [n for n, v in p.items() if isinstance(v, Free) and n not in laws.base.LIMITS]:
         raise ConfigError(f"{where}, {free[0]}: of a spline it is where the search for the shape begins: a number.")
@@ -98,7 +98,9 @@ def _spline(start: laws.VanGenuchten, p: Mapping, given: Mapping, where: str) ->
     try:
         law = laws.MonotoneSpline(knots, free="parameters")
         rises = {n: v for n, v in law.imitate(start, shape).items() if n not in laws.base.LIMITS}
-        free = {n: Free(np.asarray(v), prior=prior) for n, v in rises.items()}
+        # where the start does not rise at all, below its air entry, its curves stay flat
+        flat = {n for n, v in rises.items() if float(v) <= 1.01 * law.ranges[n].low}
+        free = {n: float(v) if n in flat else Free(np.asarray(v), prior=prior) for n, v in rises.items()}
     except ConfigError as error:
         raise ConfigError(f"{where}: {error} Knots are given as pF, above -1.") from None
     return law, {n: p[n] for n in laws.base.LIMITS} | free
