@@ -47,7 +47,7 @@ PACKAGES = (
     ".richards.pinn",
 )
 
-GROUPS = (("data",), ("sensitivity",))
+GROUPS = (("data",), ("sensitivity",), ("richards",))
 """Commands that have commands of their own."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
