@@ -6,10 +6,10 @@ import torch
 
 from udehydro import Forcing
 from udehydro.errors import ConfigError
-from udehydro.richards.column import Adaptive, Column, Flux, Grid, Head, Layer, RootUptake
+from udehydro.richards.column import Column, Flux, Grid, Head, Layer, RootUptake
 from udehydro.richards.exact import SrivastavaYeh
 from udehydro.richards.inversion import Free, Inversion, Observed
-from udehydro.richards.laws import Gardner, MonotoneSpline, VanGenuchten
+from udehydro.richards.laws import Gardner, VanGenuchten
 from udehydro.richards.pinn import Adam, Counts, learn
 from udehydro.richards.pinn.bridge import Bridge
 
@@ -107,7 +107,3 @@ def test_what_networks_do_not_know():
         learn(task((2,), p=shared), **QUICK)
     with pytest.raises(ConfigError, match="values of soils"):
         learn(task(p=SOFT), **QUICK)
-    law = MonotoneSpline()
-    column = Column(Grid.uniform(10.0, 40), law, Flux(-21.6), Head(0.0))
-    with pytest.raises(ConfigError, match="free='parameters'"):
-        learn(task(column=column, p=law.defaults, weights=1.0, steps=Adaptive(1e-2)), **QUICK)

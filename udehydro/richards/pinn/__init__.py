@@ -3,6 +3,7 @@
 from udehydro.richards.pinn.clock import Clock
 from udehydro.richards.pinn.content_law import ContentLaw
 from udehydro.richards.pinn.contents import Contents, Transport, learn_contents
+from udehydro.richards.pinn.distil import DistilledCurves, distil_curves
 from udehydro.richards.pinn.field import Ansatz, Box, Field, Profile
 from udehydro.richards.pinn.learn import Learned, learn
 from udehydro.richards.pinn.problem import Counts, Problem, Region, Wall, Weights
@@ -23,6 +24,7 @@ __all__ = [
     "Contents",
     "Counts",
     "Data",
+    "DistilledCurves",
     "Extra",
     "Field",
     "Learned",
@@ -39,6 +41,7 @@ __all__ = [
     "Transport",
     "Wall",
     "Weights",
+    "distil_curves",
     "learn",
     "learn_contents",
     "march",

@@ -13,6 +13,7 @@ from udehydro.richards.column.boundary import Atmospheric, Flux, FreeDrainage, H
 from udehydro.richards.column.problem import place
 from udehydro.richards.inversion.free import Free
 from udehydro.richards.inversion.inversion import Inversion
+from udehydro.richards.laws import SoilLaw
 from udehydro.richards.pinn.field import Box, Profile
 from udehydro.richards.pinn.problem import Problem, Region, Wall, Weights
 from udehydro.richards.pinn.residuals import Data
@@ -33,13 +34,12 @@ class Bridge:
         offset = np.arange(self.members) if len(seeds) == 1 and batch else 0
         self.seeds = (np.asarray(list(seeds)) + offset).tolist()
         self.items = [u for u in unknowns.items if u.keys[0][0] == "soil"]
-        if not self.items:
-            raise ConfigError("Networks find values of soils: put Free(start) in place of one in p.")
-        self.places = [u.place for u in self.items]
-        self.inner, edge = [], 0
-        for u in self.items:
-            self.inner.append(slice(edge, edge + u.free.size))
-            edge += u.free.size
+        if not self.items and not unknowns.weights:
+            raise ConfigError("Networks find values of soils: put Free(start) in place of one in p, or weights=sd.")
+        first = sum(u.free.size for u in unknowns.items)
+        own = [w.numel() for w in unknowns.weights]
+        self.places = [u.place for u in self.items] + _in_turn(own, first)
+        self.inner = _in_turn([p.stop - p.start for p in self.places])
 
     def extra(self) -> Extra:
         u = self.task.unknowns
@@ -82,16 +82,29 @@ class Bridge:
 
     def _region(self, i: int, days: Tensor, edges: tuple[float, float], events) -> Region:
         low, high = edges
-        soil = Soil(self.task.column.layers[i].law, lambda extra: self._values(i, extra))
+        law = self.task.column.layers[i].law
+        soil = Soil(law, lambda extra: self._values(i, extra), self._weights(law))
         return Region(Box((0.0, low), (float(days[-1]), high)), soil, self._psi0(i), events, (1,) if i == 0 else ())
 
     def _values(self, layer: int, extra: Tensor) -> dict:
         values = dict(self.task.unknowns.setting.p[layer])
-        for u, inner in zip(self.items, self.inner, strict=True):
+        for u, inner in zip(self.items, self.inner, strict=False):
             for _, i, name in u.keys:
                 if i == layer:
                     values[name] = u.coordinate.back(extra[..., inner])[..., 0]
         return values
+
+    def _weights(self, law: SoilLaw):
+        """Weights of a law by name as a function of the unknowns, or None where they are left alone."""
+        if not self.task.unknowns.weights:
+            return None
+        first, every = len(self.items), [id(w) for w in self.task.column.weights()]
+        inner = {n: (self.inner[first + every.index(id(w))], w.shape) for n, w in law.named_parameters()}
+
+        def at(extra: Tensor) -> dict[str, Tensor]:
+            return {n: extra[..., p].reshape(*extra.shape[:-1], 1, *shape) for n, (p, shape) in inner.items()}
+
+        return at if inner else None
 
     def _top(self, days: Tensor):
         """Known flux through the surface as a function of points, and when it jumps."""
@@ -172,6 +185,12 @@ class Bridge:
         return 1.0
 
 
+def _in_turn(sizes: Sequence[int], first: int = 0) -> list[slice]:
+    """Places of so many values one after the other."""
+    edges = [first + sum(sizes[:i]) for i in range(len(sizes) + 1)]
+    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+
+
 def _days(task: Inversion) -> np.ndarray:
     edges = task.forcing.time_edge
     return (edges - edges[0]) / np.timedelta64(1, "D")
@@ -180,8 +199,6 @@ def _days(task: Inversion) -> np.ndarray:
 def _check(task: Inversion) -> None:
     if task.column.sinks:
         raise ConfigError("Networks learn columns without sinks.")
-    if task.weights is not None:
-        raise ConfigError("Weights of laws as unknowns are for the column's fit; take a law with free='parameters'.")
     for o in task.observed:
         if o.kind not in ("theta", "psi") or o.support:
             raise ConfigError(f"Networks learn from theta and psi at points, not from {o.name}.")

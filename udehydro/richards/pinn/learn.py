@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from udehydro.errors import ConfigError
 from udehydro.richards.inversion.curves import Bands
 from udehydro.richards.inversion.fit import Fitted, fit
 from udehydro.richards.inversion.gauge import heed
@@ -61,8 +62,25 @@ class Learned:
         priors linearised, networks marginal."""
         if self.task.forcing.batch:
             return bands(self._fitted(slice(None)), psi, layer)
-        each = [bands(self._fitted(slice(m, m + 1)), psi, layer) for m in range(len(self.x))]
+        each = []
+        for m in range(len(self.x)):
+            with self.task.unknowns.weights_at(self.x[m : m + 1]):
+                each.append(bands(self._fitted(slice(m, m + 1)), psi, layer))
         return Bands(*(torch.stack(parts) for parts in zip(*each, strict=True)))
+
+    def ensemble(self, psi: Tensor, layer: int = 0) -> Bands:
+        """Curves (N,) of one column by all its seeds, those that failed left out: the median, and the root of the mean
+        variance of the seeds and of the variance between them (the law of total variance).
+
+        Raises
+        ------
+        ConfigError
+            Where members are columns.
+        """
+        if self.task.forcing.batch:
+            raise ConfigError("Members are columns here, each with curves of its own: take curves(psi).")
+        theta, theta_sd, log_k, log_k_sd = (c[~self.solution.failed] for c in self.curves(psi, layer))
+        return Bands(*_pooled(theta, theta_sd), *_pooled(log_k, log_k_sd))
 
     def _fitted(self, which: slice) -> Fitted:
         """Members as the result of a fit of the column, with the networks marginal; nothing is known of what they do
@@ -88,6 +106,11 @@ class Learned:
     def best(self) -> int:
         """The member with the least misfit of data and physics together."""
         return int(self.normal.chi2.argmin())
+
+
+def _pooled(curves: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
+    """Median and standard deviation (N,) of curves (members, N) with standard deviations."""
+    return curves.quantile(0.5, dim=0), (sd.square().mean(0) + curves.var(0, correction=0)).sqrt()
 
 
 def learn(
