@@ -61,7 +61,7 @@ class Family:
         with self._weights(), torch.no_grad():
             law, p = self._all().soil(layer)
             psi = torch.as_tensor(psi).to(self._heads[layer])
-            return law.theta(psi, p), law.conductivity(psi, p)
+            return self._each(law.theta(psi, p)), self._each(law.conductivity(psi, p))
 
     def visited(self, layer: int = 0, share: float = 0.9) -> tuple[Tensor, Tensor]:
         """Driest and wettest head (M, *batch) between which the middle ``share`` of a layer's heads lie: they move
@@ -70,7 +70,7 @@ class Family:
         with self._weights(), torch.no_grad():
             law, p = self._all().soil(layer)
             ends = [torch.quantile(self._heads[layer], at, dim=-1, keepdim=True) for at in (tail, 1.0 - tail)]
-            return tuple(law.image(end, p).squeeze(-1) for end in ends)
+            return tuple(self._each(law.image(end, p)).squeeze(-1) for end in ends)
 
     def chi2(self, which: Sequence[int] | None = None) -> Tensor:
         """Squared residuals of observations in units of sigma (M, members), with every member run on the column, or
@@ -93,6 +93,10 @@ class Family:
                 found.append(torch.cat(task.residuals(task.unknowns.start)[1], dim=-1).square().sum(-1))
         found = torch.stack(found)
         return found if found.shape[1] == len(self._fitted.x) else found.sum(1, keepdim=True)
+
+    def _each(self, values: Tensor) -> Tensor:
+        """Of every member, also what gauges do not change (M, *batch, n)."""
+        return values.expand(*next(iter(self.values.values())).shape, values.shape[-1])
 
     def _all(self) -> Orbit:
         return Orbit(self._fitted, self.gauges, self.values)
