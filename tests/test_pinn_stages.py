@@ -10,6 +10,7 @@ from udehydro.errors import ConfigError, SolverError
 from udehydro.plot import training_curve
 from udehydro.richards import laws
 from udehydro.richards.pinn import Box, Counts, Problem, Region, Soil, System, Wall, learn, march, solve
+from udehydro.richards.pinn.causal import causal, weights
 from udehydro.richards.pinn.stages import Stage, train
 from udehydro.richards.pinn.train import Adam, Levenberg
 from udehydro.richards.pinn.watch import table
@@ -209,3 +210,32 @@ def test_leaks_between_few_points_are_told_of():
         found = solve(soft(), counts=Counts(40, 10), **how)
     assert float(found.leak) > 3.0
     assert float(solve(soft(), counts=Counts(600, 60), **how).leak) < 2.0
+
+
+@pytest.mark.parametrize("form", ["mixed", "volume"])
+def test_later_times_wait_for_earlier_ones(form):
+    """Causal weights: early times alone at first; chi2, its gradient, and what one member has, are of the same rows."""
+    problem, counts = soft(form), Counts(240, 40)
+    fields = problem.fields((0, 1), width=6, depth=2)
+    system = problem.system(fields, 0, counts)
+    _, before = weights(system, 3.0)
+    assert (before[:, 0] == 1.0).all() and (before.diff(dim=1) <= 0.0).all() and (before[:, -1] < 1e-3).all()
+    weighed, x = causal(system, 3.0), system.start()
+    assert (weighed.chi2(x).sum(1) < system.chi2(x).sum(1)).all()
+    d, h = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0)), 1e-6
+    now, up, down = (weighed.normal(x + k * d) for k in (0.0, h, -h))
+    torch.testing.assert_close((up.chi2 - down.chi2) / (4 * h), (now.gradient * d).sum(1), rtol=1e-5, atol=1e-6)
+    one = weighed.normal(x[1:], torch.tensor([1]))
+    torch.testing.assert_close(one.chi2[0], now.chi2[1])
+
+
+def test_causal_weights_end_alike():
+    """Where all is solved, all times count."""
+    problem, counts = soft(), Counts(240, 40)
+    fields = problem.fields((0, 1), width=6, depth=2)
+    before = weights(problem.system(fields, 0, counts), 0.5)[1]
+    optimisers = (Adam(60), *[Levenberg(20)] * 3)
+    found = train([Stage(f"{i}", s, problem, counts, 0.5) for i, s in enumerate(optimisers)], fields)
+    after = weights(found.system, 0.5)[1]
+    assert (before[:, -1] < 0.1).all() and (after > 0.9).all()
+    torch.testing.assert_close(found.system.normal(found.system.start()).parts, found.system.chi2(found.system.start()))

@@ -102,6 +102,7 @@ def solve(
     width: int = 14,
     depth: int = 3,
     extra: Extra | None = None,
+    causal: float | None = None,
     device: torch.device | str = "cpu",
     keep: str | Path | None = None,
     progress: bool = False,
@@ -116,6 +117,8 @@ def solve(
     stages, counts : optimisers in turn, and the points of all or of each.
     width, depth : of the networks.
     extra : unknowns beside the fields.
+    causal : epsilon of causal weights, see :mod:`~udehydro.richards.pinn.causal`, made anew for every stage; None for
+        none.
     keep : folder for a checkpoint after every stage, from which the same call goes on, with the same bits as if it had
         not been stopped.
 
@@ -134,7 +137,7 @@ def solve(
     counts = [counts or Counts()] * len(stages) if counts is None or isinstance(counts, Counts) else list(counts)
     fields = problem.fields(seeds, width, depth, device)
     names = [f"{type(s).__name__} {i}/{len(stages)}" for i, s in enumerate(stages, start=1)]
-    plan = [Stage(n, s, problem, c) for n, s, c in zip(names, stages, counts, strict=True)]
+    plan = [Stage(n, s, problem, c, causal) for n, s, c in zip(names, stages, counts, strict=True)]
     return solution_of(problem, train(plan, fields, extra, keep=keep, progress=progress))
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from udehydro.errors import ConfigError, SolverError
+from udehydro.richards.pinn.causal import causal
 from udehydro.richards.pinn.field import Field
 from udehydro.richards.pinn.problem import Counts, Problem
 from udehydro.richards.pinn.system import Extra, System
@@ -31,18 +32,29 @@ Optimiser = Callable[[System, "str | None", "list[dict] | None"], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """What is trained how, on how many points."""
+    """What is trained how, on how many points; ``causal`` is the epsilon of causal weights, or None for none."""
 
     name: str
     optimiser: Optimiser
     problem: Problem
     counts: Counts
+    causal: float | None = None
 
     def system(self, fields: Sequence[Field], number: int, extra: Extra | None) -> System:
         return self.problem.system(fields, 100 * number, self.counts, extra)
 
     def told(self) -> str:
-        return f"{self.name}: {self.optimiser}, {self.counts}, {self.problem.weights}"
+        return f"{self.name}: {self.optimiser}, {self.counts}, {self.problem.weights}, causal={self.causal}"
+
+    def run(self, system: System, progress: bool, rows: list[dict]) -> Tensor:
+        """Train a system, and say which members (members,) have failed."""
+        trained = system if self.causal is None else causal(system, self.causal)
+        try:
+            chi2 = self.optimiser(trained, self.name if progress else None, rows)
+        except SolverError as error:
+            return error.failed
+        system.load(trained.start())
+        return ~chi2.isfinite()
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +110,7 @@ def train(
         stage = stages[number]
         system = stage.system(fields, number, system.extra) if number else system
         rows: list[dict] = []
-        try:
-            chi2 = stage.optimiser(system, stage.name if progress else None, rows)
-            failed = ~chi2.isfinite()
-        except SolverError:
-            failed = torch.ones_like(run.failed)
+        failed = stage.run(system, progress, rows)
         run.save(system, failed, [{"stage": stage.name, **row} for row in rows])
     if first == len(stages):
         system = stages[-1].system(fields, first - 1, system.extra)
