@@ -29,7 +29,9 @@ EDGES = (0.0, 1.0, *np.arange(2.5, 45.1, 2.5), 50.0, 55.0, 60.0, 70.0, 80.0, 90.
 """Of cells [cm]."""
 FACES = {"one soil": (), "two soils": (17.5,), "three soils": (17.5, 32.5)}
 """Depths of faces between soils [cm], midway between probes."""
-STEPS, ENTRY, POND, ROOTS = Adaptive(1e-3), 2.0, 0.5, 10.0
+STEPS, ITERATIONS, ENTRY, POND, ROOTS = Adaptive(1e-3), 30, 2.0, 0.5, 10.0
+DRY = -10_000.0
+"""Head [cm] below which no soil starts: its surface is in balance with air at -15 000 cm."""
 GUESS, KNOTS = "silt loam", (0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 8.0)
 """Where searches start (no texture is given), and knots of free forms, half a decade of suction apart."""
 PRIORS = {"theta_r": 0.05, "theta_s": 0.05, "Ks": 2.0, "alpha": 1.5, "n": 0.5, "G": 1.0, "H": 1.0}
@@ -99,20 +101,22 @@ def task(setting: Setting, record: Record, probes: Sequence[int] = (0, 1, 2), gu
     return Inversion(column, record.weather, p, psi0, [seen], steps=STEPS)
 
 
-def fitted(setting: Setting, record: Record, probes: Sequence[int] = (0, 1, 2), guess=None, steps: int = 30) -> Fitted:
+def fitted(
+    setting: Setting, record: Record, probes: Sequence[int] = (0, 1, 2), guess=None, steps: int = ITERATIONS
+) -> Fitted:
     return fit(task(setting, record, probes, guess), steps=steps, gauge="ignore")
 
 
 def start(column: Column, p: Sequence[dict], theta: Tensor) -> WaterContent:
-    """Contents of cells from readings (3,): those of the probe, or between probes, of the same soil, kept within the
-    limits of the soil."""
+    """Contents of cells from readings (3,): those of the probe, or between probes, of the same soil, kept between
+    those of nearly saturated soil and at the head DRY."""
     cells = torch.empty(column.grid.cells, dtype=torch.float64)
-    edges, depth = column.grid.edges, np.asarray(column.grid.depth)
-    for values, part in zip(p, column.cells_of_layers, strict=True):
+    edges, depth, ends = column.grid.edges, np.asarray(column.grid.depth), torch.tensor([DRY, 0.0], dtype=torch.float64)
+    for layer, values, part in zip(column.layers, p, column.cells_of_layers, strict=True):
         mine = [k for k, d in enumerate(DEPTHS) if edges[part.start] <= d < edges[part.stop]]
         between = np.interp(depth[part], [DEPTHS[k] for k in mine], theta[mine].numpy())
-        low, high = (float(torch.as_tensor(values[n]).mean()) for n in ("theta_r", "theta_s"))
-        cells[part] = torch.as_tensor(between).clamp(low + 0.02 * (high - low), high - 0.02 * (high - low))
+        low, high = layer.law.theta(ends, {n: torch.as_tensor(v).mean() for n, v in values.items()}).tolist()
+        cells[part] = torch.as_tensor(between).clamp(low, high - 0.02 * (high - low))
     return WaterContent(cells)
 
 

@@ -25,18 +25,37 @@ TIGHT = 1e-3
 """Standard deviation around known soils, by which they stay as they are."""
 
 
-def between(setting: Setting, here: Record, p: Sequence[dict] | None = None, probes=(0, 1, 2)) -> Inversion:
-    """Soils from 10 to 40 cm, fluxes through both ends unknown day by day, the state at the start, too; ``p`` has free
-    values of the soils."""
+def between(setting: Setting, here: Record, p: Sequence[dict] | None = None, probes=(0, 1, 2), found=None) -> Inversion:
+    """Soils from 10 to 40 cm, fluxes through both ends unknown day by day, the state at the start, too.
+
+    ``p`` has free values of the soils. ``found`` is the water that passes 10 cm (T,) and numbers of soils, to start
+    from; networks take no notice of where fluxes and states start.
+    """
     law, edges = setting.form, np.array([TOP, *FACES[setting.soils], BOTTOM])
     days = np.arange(0.0, np.ceil(here.days[-1]) + 1.0)
     spread = pieces(days, 0.5 * (here.days[1:] + here.days[:-1]))
-    ends = [Flux(Free(torch.full((len(days) - 1,), -0.1), prior=2.0, spread=spread)) for _ in range(2)]
-    column = Column(Grid.uniform(BOTTOM - TOP, CELLS), [Layer(law, float(d)) for d in np.diff(edges)], *ends)
-    psi0 = Free(torch.full((CELLS,), -100.0), low=-15000.0, high=-1.0, prior=2.0, spread=np.eye(CELLS))
+    grid, heads = Grid.uniform(BOTTOM - TOP, CELLS), torch.full((CELLS,), -100.0)
+    layers = [Layer(law, float(d)) for d in np.diff(edges)]
+    waters = [np.full(len(here.days) - 1, 0.01)] * 2
+    if found is not None:
+        waters = [found[0], found[0] - np.diff(here.theta.numpy() @ (0.25, 0.5, 0.25)) * (BOTTOM - TOP)]
+        heads = start_heads(Column(grid, layers), found[1], here)
+    ends = [Flux(Free(-torch.as_tensor(w) @ spread, prior=2.0, spread=spread)) for w in waters]
+    psi0 = Free(heads, low=-15000.0, high=-0.1, prior=2.0, spread=np.eye(CELLS))
     seen = Observed("theta", here.theta[:, list(probes)], SIGMA, tuple(DEPTHS[k] - TOP for k in probes))
-    p = setting.parameters(here.theta) if p is None else p
-    return Inversion(column, Forcing.clock(here.edges), p, psi0, [seen], steps=Adaptive(1e-3))
+    p = setting.parameters(here.theta, None if found is None else found[1]) if p is None else p
+    return Inversion(Column(grid, layers, *ends), Forcing.clock(here.edges), p, psi0, [seen], steps=Adaptive(1e-3))
+
+
+def start_heads(column: Column, soils: Sequence[dict], here: Record) -> Tensor:
+    """Heads of cells at the start of a record: of the probe above a face, or of those below it, in known soils."""
+    at, theta, heads = column.grid.depth + TOP, here.theta[0].numpy(), []
+    edges = np.asarray(column.grid.edges) + TOP
+    for layer, p, cells in zip(column.layers, soils, column.cells_of_layers, strict=True):
+        mine = [k for k, d in enumerate(DEPTHS) if edges[cells.start] <= d <= edges[cells.stop]]
+        held = torch.as_tensor(np.interp(at[cells], [DEPTHS[k] for k in mine], theta[mine]))
+        heads.append(layer.law.head(held.clamp(p["theta_r"] + 1e-3, p["theta_s"] - 1e-3), p))
+    return torch.cat(heads)
 
 
 def trained(task: Inversion, seeds: Sequence[int] = SEEDS, **other) -> Learned:

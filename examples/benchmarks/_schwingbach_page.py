@@ -16,6 +16,8 @@ TITLE = "Soil curves in the field: Schwingbach"
 def body(kept: dict) -> str:
     first, valid, last = (" to ".join(PERIODS[n]) for n in PERIODS)
     stored, good = kept["clock"]["as stored"]["misfit"], kept["columns"]["tried"]["two soils"]["misfit"]
+    silent = ", ".join(t[:16] for t in kept["clock"]["silent"])
+    faces = " and ".join(f"{d:g}" for d in FACES["three soils"])
     return flowed(f"""Curves of soils from three probes of water content and a rain gauge, with nothing else known: no
 texture, no head, no state at the start. Fitted from {first}, chosen on {valid}, then fitted to both; tested on {last}.
 These are autumns and winters, in which roots hardly matter. Readings are means of three hours; sigma is {SIGMA:g}. All
@@ -29,14 +31,14 @@ Rises of water content follow those of rain by these hours (largest correlation,
 
 The probe at 25 cm reads what happens {LATE} hours before it does, in all months of all years: its clock is put right by
 {LATE} hours. With the clock as stored, the same column fits with chi2 / N {stored:.2f} in place of {good:.2f}. One hour
-of rain, {", ".join(kept["clock"]["silent"])}, is taken out: more than {SUDDEN / 24:g} mm between dry hours,
-which no probe felt. (The rule is for all years, and finds nothing in the last autumn.)
+of rain is taken out ({silent}): more than {SUDDEN / 24:g} mm between dry hours, which no probe felt. (The rule is for
+all years, and finds nothing in the last autumn.)
 
 ### The column
 
 One metre, free drainage, measured rain, PET by Priestley and Taylor, no factor on either. Soils meet midway between
-probes ({", ".join(f"{n}: {f}" for n, f in FACES.items() if f)} cm). RMSE in 1e-3, predictions from the first readings
-of the validation period on (days {SKIP} and later):
+probes, at {faces} cm (two soils: at the first). RMSE in 1e-3, predictions from the first readings of the validation
+period on (days {SKIP} and later):
 
 {choice(kept)}
 

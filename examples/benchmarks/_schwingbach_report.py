@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from _report import table
+from _schwingbach_column import ITERATIONS
 from _schwingbach_data import DEPTHS
 from _schwingbach_known import NAMES, curves
-from _schwingbach_networks import SEEDS
-from _schwingbach_runs import BETWEEN, CLOSE, PIECE, SHIFT, WIDTHS, WINDOW, mean
+from _schwingbach_networks import CELLS, SEEDS
+from _schwingbach_runs import BETWEEN, CLOSE, PIECE, SHIFT, STORMS, WIDTHS, WINDOW, mean
 from _schwingbach_scores import SKIP
 
 PROBES = [f"{d:g} cm" for d in DEPTHS]
@@ -55,25 +56,26 @@ def limits(kept: dict) -> str:
     return f"""Taken: {best} (the fewest within {CLOSE - 1:.0%} of the least error; roots are there to compare, as
 their heads, from textbooks, would decide what probes leave open), and priors of {wide:g} of {widths} for free forms.
 The fitted column {"beats" if won else "does not beat"} persistence in winter, when probes stay near field capacity.
-With the clock as stored the mean content of winter happens to be nearer, and the fit is three times worse."""
+With the clock as stored the mean content of winter happens to be nearer, and the fit is three times worse. Searches
+end after {ITERATIONS} steps, at which free forms had not converged."""
 
 
 def gauges(kept: dict) -> str:
-    text = {n: kept["column"][n]["gauges"].splitlines() for n in ("van Genuchten",)}
-    text["networks"] = kept["networks"]["gauges"].splitlines()
     shifted = max(kept["column"][n]["shifted"] for n in LAWS)
-    lists = "\n\n".join(f"- {line}" for line in text["van Genuchten"])
-    others = "\n\n".join(f"- {line}" for line in text["networks"])
-    return f"""`check_gauge` of the column:
+    both = [said(kept["column"]["van Genuchten"]["gauges"]), said(kept["networks"]["gauges"])]
+    rows = [[name, *(g[name] for g in both)] for name in both[0]]
+    return f"""What `check_gauge` says, van Genuchten:
 
-{lists}
+{table(["", "column under its weather", "between probes, all fluxes unknown"], rows)}
 
-Of networks between the probes, with unknown fluxes:
+With all heads moved by {SHIFT:g} cm no probe changes by more than {shifted:.0e} in the storms of {" to ".join(STORMS)}:
+heads are those of the prior and the formula, not of the data."""
 
-{others}
 
-With all heads moved by {SHIFT:g} cm no probe changes by more than {shifted:.0e}: the heads below are the prior's and
-the formula's, not the data's."""
+def said(gauges: str) -> dict[str, str]:
+    """Sentences of gauges by name, without what each means and what would help."""
+    lines = (line.split(" (", 1) for line in gauges.splitlines())
+    return {name: rest.split("): ", 1)[1].split(" Would ")[0] for name, rest in lines}
 
 
 def known(kept: dict) -> str:
@@ -130,7 +132,8 @@ and what is stored above.
 
 {table(head, rows)}
 
-Seeds fit alike and disagree by a constant flux, as `check_gauge` says of the offset: from probes alone a rate of
+A column of {CELLS} cells, given soils, daily fluxes and the first contents of the best seed, unpolished, has
+{", ".join(milli(kept["networks"]["column"]))}. Seeds fit alike and disagree by a constant flux, as `check_gauge` says of the offset: from probes alone a rate of
 infiltration is not known. Its course is, in part: with mean rates taken out, sums correlate with those expected as
 shown. {spread(kept)}"""
 
@@ -149,7 +152,9 @@ def spread(kept: dict) -> str:
         off = np.nanmedian(np.abs(np.nanmedian(each, 0) - np.array(band["found"])), -1)
         parts.append(f"{name} " + ", ".join(f"{n} {a:.2f}, {o:.2f}" for n, a, o in zip(NAMES, apart, off, strict=True)))
     return f"""Curves of the subsoil at a water content, standard deviation of seeds, and median distance from the
-column's van Genuchten curves: {"; ".join(parts)}."""
+column's van Genuchten curves: {"; ".join(parts)}.
+Seeds share data, start and priors: that they agree more with each other than with the column proves neither. The scale,
+which networks hardly know, moves K and its slope; D is what both agree on best."""
 
 
 def filling(kept: dict) -> str:

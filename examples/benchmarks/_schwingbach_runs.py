@@ -114,7 +114,17 @@ def networks(_) -> dict:
     """Curves from the probes alone in one window, by law."""
     here = record(*WINDOW)
     result = {name: learned(setting, here) for name, setting in BETWEEN.items()}
-    return result | {"gauges": str(check_gauge(between(BETWEEN["van Genuchten"], here)))}
+    return result | checked(result["van Genuchten"], here)
+
+
+def checked(r: dict, here: Record) -> dict:
+    """What the best seed has found, given to the column as it is: errors of probes, and what they leave open."""
+    best = int(np.argmin(r["chi2"]))
+    found = np.diff(r["passed"][best], prepend=0.0), r["soils"][best]
+    task = between(BETWEEN["van Genuchten"], here, found=found)
+    run = task.run(task.unknowns.start)
+    error = task.observed[0].of(run, run.column) - here.theta
+    return {"column": error.square().mean(0).sqrt().tolist(), "gauges": str(check_gauge(task))}
 
 
 def soils_between(kept: dict) -> dict[str, tuple[Setting, list[dict]]]:
