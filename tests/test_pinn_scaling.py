@@ -47,7 +47,7 @@ def test_dry_rows_count():
     assert sizes == pytest.approx([BEFORE / AFTER, 10.0 * BEFORE / AFTER, np.log(2.0)], rel=1e-3)
     wet, moved = torch.tensor([-1.0, 0.5], dtype=T), torch.tensor([-1.01, 0.505], dtype=T)
     torch.testing.assert_close(
-        compared(wet, moved, 0.1), torch.tensor([0.01, -0.005 / 0.5], dtype=T), rtol=0.03, atol=0
+        compared(2.0 * wet, 2.0 * moved, 2.0, 0.1), torch.tensor([0.01, -0.01], dtype=T), rtol=0.05, atol=0.0
     )
 
 

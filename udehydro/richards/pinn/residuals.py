@@ -86,19 +86,22 @@ def mixed(
         balance = here.capacity() * psi.d(0) + sum(q.d(i) for q, i in zip(fluxes, axes, strict=True))
         found = [scaled(balance, part)]
         for q, i in zip(fluxes, axes, strict=True):
-            found.append(compared(q.value / scale, darcy(here, psi, i, i == box.vertical) / scale, floor))
+            found.append(compared(q.value, darcy(here, psi, i, i == box.vertical), scale, floor))
         return torch.stack(found, dim=-1)
 
     return Term(name, points, (field,), Orders((0, *axes)), rows, weight)
 
 
-def compared(one: Tensor, other: Tensor, floor: float | None) -> Tensor:
-    """Difference of fluxes in units of a scale: as it is, or, for fluxes above ``floor``, in units of the flux itself.
+def compared(one: Tensor, other: Tensor, scale: float, floor: float | None) -> Tensor:
+    """Difference of fluxes in units of a scale: as it is, or, above the share ``floor`` of the scale, in units of the
+    flux itself.
 
     The difference of asinh(q / floor) is that of q / floor for small fluxes, and of their logarithms for large ones: it
     goes through zero where fluxes turn, and gains nothing from a large conductivity, as division by that would.
     """
-    return one - other if floor is None else torch.asinh(one / floor) - torch.asinh(other / floor)
+    if floor is None:
+        return (one - other) / scale
+    return torch.asinh(one / (floor * scale)) - torch.asinh(other / (floor * scale))
 
 
 def flux_through(
