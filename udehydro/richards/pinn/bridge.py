@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from udehydro.errors import ConfigError
-from udehydro.richards.column.boundary import Atmospheric, Flux, FreeDrainage, Head
-from udehydro.richards.column.problem import place
-from udehydro.richards.inversion.free import Free
 from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.laws import SoilLaw
+from udehydro.richards.pinn.ends import end_of, events_of
 from udehydro.richards.pinn.field import Box, Profile
-from udehydro.richards.pinn.problem import Problem, Region, Wall, Weights
+from udehydro.richards.pinn.problem import Problem, Region, Weights
 from udehydro.richards.pinn.residuals import Data
+from udehydro.richards.pinn.scales import storage_rate
 from udehydro.richards.pinn.soil import Soil
 from udehydro.richards.pinn.system import Extra
 
@@ -71,14 +70,14 @@ class Bridge:
         """Without the weights of a stage."""
         task = self.task
         column, days = task.column, torch.as_tensor(_days(task))
-        top, events = self._top(days)
+        last = len(column.layers) - 1
+        ends = [end_of(task, w, days, r) for w, r in (("top", last), ("bottom", 0))] if self.boundaries else []
+        events, scale = events_of(ends, float(days[0])), max((e.flux for e in ends), default=0.0)
         box = [(-float(column.grid.edges[c.stop]), -float(column.grid.edges[c.start])) for c in column.cells_of_layers]
         regions = [self._region(i, days, edges, events) for i, edges in enumerate(box)][::-1]
         count = len(regions)
-        walls = [] if top is None else [Wall("flux", top, region=count - 1)]
-        walls += self._bottom()
-        scale = float(top(days.unsqueeze(1)).abs().max()) if top is not None else self._flux()
-        return Problem(regions, walls, scale, self._head(), self._data(days, count), **how)
+        walls = [e.wall for e in ends if e.wall is not None]
+        return Problem(regions, walls, scale or self._flux(days), self._head(), self._data(days, count), **how)
 
     def _region(self, i: int, days: Tensor, edges: tuple[float, float], events) -> Region:
         low, high = edges
@@ -105,40 +104,6 @@ class Bridge:
             return {n: extra[..., p].reshape(*extra.shape[:-1], 1, *shape) for n, (p, shape) in inner.items()}
 
         return at if inner else None
-
-    def _top(self, days: Tensor):
-        """Known flux through the surface as a function of points, and when it jumps."""
-        top, task = self.task.column.top, self.task
-        names = {Flux: ("q",), Atmospheric: ("evaporation", "rain")}.get(type(top), ())
-        values = [getattr(top, n) for n in names]
-        if not self.boundaries or not names or any(isinstance(v, Free) for v in values):
-            return None, ()
-        series = [
-            place(task.column, task.forcing, ("top", 0, n), v)[..., 0] for n, v in zip(names, values, strict=True)
-        ]
-        flux = (series[0] if len(series) == 1 else series[0] - series[1]).expand(len(days) - 1, -1)
-        if bool((flux != flux[:, :1]).any()):
-            raise ConfigError("Columns with surface fluxes of their own are learned one by one.")
-        flux = flux[:, 0]
-        jumps = torch.cat([torch.ones(1, dtype=torch.bool), flux.diff() != 0.0])
-        inner = days[1:-1].contiguous()
-
-        def at(points: Tensor) -> Tensor:
-            return flux[torch.bucketize(points[:, 0].contiguous(), inner, right=True)]
-
-        return at, tuple(days[:-1][jumps].tolist())
-
-    def _bottom(self) -> list[Wall]:
-        bottom = self.task.column.bottom
-        if not self.boundaries:
-            return []
-        if isinstance(bottom, FreeDrainage):
-            return [Wall("drainage", upper=False)]
-        for kind, name, cls in (("flux", "q", Flux), ("head", "psi", Head)):
-            value = getattr(bottom, name, None)
-            if isinstance(bottom, cls) and isinstance(value, int | float):
-                return [Wall(kind, float(value), upper=False)]
-        return []
 
     def _psi0(self, layer: int):
         psi0, grid = self.task.psi0, self.task.column.grid
@@ -172,17 +137,10 @@ class Bridge:
         heads = [o.values[~o.values.isnan()].abs() for o in self.task.observed if o.kind == "psi"]
         return float(torch.cat(heads).median()) if heads else 30.0
 
-    def _flux(self) -> float:
-        """Scale of fluxes where none is known: what data say of the change of water in a day."""
-        for o in self.task.observed:
-            if o.kind == "theta":
-                rates = o.values.diff(dim=0).abs() / torch.as_tensor(_days(self.task)).diff().reshape(
-                    -1, *(1,) * (o.values.ndim - 1)
-                )
-                return max(
-                    float(rates[~rates.isnan()].quantile(0.9)) * float(self.task.column.grid.edges[-1]) * 0.5, 1e-3
-                )
-        return 1.0
+    def _flux(self, days: Tensor) -> float:
+        """Scale of fluxes where none is known."""
+        contents = [o.values for o in self.task.observed if o.kind == "theta"]
+        return storage_rate(days, contents[0], float(self.task.column.grid.edges[-1])) if contents else 1.0
 
 
 def _in_turn(sizes: Sequence[int], first: int = 0) -> list[slice]:

@@ -23,6 +23,7 @@ from udehydro.richards.pinn.content_law import ContentLaw
 from udehydro.richards.pinn.field import Box
 from udehydro.richards.pinn.problem import Counts, Problem, Region, Weights
 from udehydro.richards.pinn.residuals import Data
+from udehydro.richards.pinn.scales import storage_rate
 from udehydro.richards.pinn.soil import Soil
 from udehydro.richards.pinn.solution import Solution, solution_of
 from udehydro.richards.pinn.stages import Stage, train
@@ -163,7 +164,13 @@ def learn_contents(
     at = torch.stack(torch.meshgrid(days, -torch.tensor(place, dtype=torch.float64), indexing="ij"), -1).reshape(-1, 2)
     sigma = sensors.sigma.expand_as(sensors.values)
     sigma = (sigma.movedim(1, 0) if sigma.ndim == 3 else sigma.unsqueeze(0)).reshape(-1, len(at)).expand_as(read)
-    problem = Problem([region], [], _rate(days, read, place), 0.5 * (high - low), [Data("theta", at, read, sigma)])
+    problem = Problem(
+        [region],
+        [],
+        storage_rate(days, sensors.values, max(place) - min(place)),
+        0.5 * (high - low),
+        [Data("theta", at, read, sigma)],
+    )
     fields = problem.fields(seeds, width, depth)
     fields[0].network.biases[-1].data[:, 0] = float(read.nanmean()) / problem.head
     number = int((~read.isnan()).sum(1).max())
@@ -200,14 +207,6 @@ def _readings(days: Tensor, sensors: Observed, seeds: int) -> tuple[Tensor, list
     if read.shape[1] != seeds:
         raise ConfigError(f"Readings of {read.shape[1]} members need as many seeds, not {seeds}.")
     return read.movedim(1, 0).reshape(seeds, -1), place
-
-
-def _rate(days: Tensor, read: Tensor, place: Sequence[float]) -> float:
-    """Scale of fluxes [cm/d]: how fast all the water between sensors rises or falls, over a fiftieth of the time."""
-    water = read.unflatten(1, (len(days), -1)).nanmean((0, 2)) * (max(place) - min(place))
-    lag = max(len(days) // 50, 1)
-    rates = ((water[lag:] - water[:-lag]) / (days[lag:] - days[:-lag])).abs()
-    return max(float(torch.nanquantile(rates, 0.95)), 1e-3)
 
 
 def _start(law: ContentLaw, guess: SoilLaw, p: Mapping[str, float], members: int) -> Extra:

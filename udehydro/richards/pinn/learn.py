@@ -143,7 +143,8 @@ def learn(
     seeds : of the networks.
     ramp, steps, first : stages: of Levenberg's steps as many for each of the ramp, after steps of Adam.
     counts, width, depth, stretch, early, form, flux_floor : of the networks and their problem, see :class:`Problem`.
-    boundaries, start : whether known boundaries and a known state at the start are used.
+    boundaries, start : whether known boundaries and a known state at the start are used. Atmospheric tops count as rain
+        less evaporation at all times: where they pond or dry out, leave them out, or let the column decide (polish).
     gauge : as for :func:`~udehydro.richards.inversion.fit`.
     settled : of stages of the ramp but the last, see :class:`~udehydro.richards.pinn.train.Levenberg`.
     keep : folder for a checkpoint after every stage, as for :func:`~udehydro.richards.pinn.solve`.
@@ -153,13 +154,17 @@ def learn(
     ConfigError
         For what networks do not know: sinks, observations but theta and psi, support of sensors, unknowns that columns
         share, and soils by cell.
+
+    Warns
+    -----
+    UserWarning
+        For gauges that are open, ends that networks do not know, members that fail, and residuals that are much larger
+        between the points trained on.
     """
     heed(task, gauge)
     bridge = Bridge(task, seeds, boundaries, start)
-    problem, counts = (
-        bridge.problem(form=form, stretch=stretch, early=early, flux_floor=flux_floor),
-        counts or Counts(2000, 200),
-    )
+    problem = bridge.problem(form=form, stretch=stretch, early=early, flux_floor=flux_floor)
+    counts = counts or Counts(2000, 200)
     rough, last = Levenberg(steps, settled=settled), Levenberg(steps)
     optimisers = [first or Adam(500), *[rough] * (len(ramp) - 1), last]
     plan = []
