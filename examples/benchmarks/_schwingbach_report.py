@@ -108,8 +108,10 @@ def told(kept: dict) -> str:
         ]
         (told_ if max(ratios) < TELLS else not_).append(f"{name} ({', '.join(f'{r:.2f}' for r in ratios)})")
     return f"""By the free form, which has room to say so, the data leave less than {TELLS:g} of what was open in every
-soil for {", ".join(told_) or "nothing"}, and more for {", ".join(not_) or "nothing"} (shares by soil). Nothing is known
-beyond these water contents."""
+soil for {", ".join(told_) or "nothing"}, and more for {", ".join(not_) or "nothing"} (shares by soil). A factor of e is
+1: the topsoil, with one probe in it, is known to little more than an order of magnitude. That pF seems known does not
+speak against the shift: over these contents heads differ by hundreds to thousands of cm, which follows from D and K,
+and {-SHIFT:g} cm matter at the wet end alone. Nothing is known beyond these water contents."""
 
 
 def networks(kept: dict) -> str:
@@ -125,6 +127,7 @@ def networks(kept: dict) -> str:
             f"{np.median(course):.2f} ({min(course):.2f} to {max(course):.2f})", f"{r['seconds']:.0f}",
         ])  # fmt: skip
     head = ["law", "chi2 / N, median / worst", *(f"RMSE {p}" for p in PROBES), "physics, median / worst"]
+    given = ", ".join(milli(kept["networks"]["column"]))
     head += ["water through 10 cm [cm]", "correlation of its course", "processor, s a seed"]
     return f"""From {" to ".join(WINDOW)}, {len(SEEDS)} seeds: `learn` with three probes, 10 to 40 cm, and nothing said
 of rain, evaporation or the start. What passes 10 cm comes out. It should be {wanted[-1]:.1f} cm: rain less evaporation
@@ -133,8 +136,8 @@ and what is stored above.
 {table(head, rows)}
 
 A column of {CELLS} cells, given soils, daily fluxes and the first contents of the best seed, unpolished, has
-{", ".join(milli(kept["networks"]["column"]))}. Seeds fit alike and disagree by a constant flux, as `check_gauge` says of the offset: from probes alone a rate of
-infiltration is not known. Its course is, in part: with mean rates taken out, sums correlate with those expected as
+{given}. Seeds fit alike and disagree by a constant flux, as `check_gauge` says of the offset: from probes alone a rate
+of infiltration is not known. Its course is, in part: with mean rates taken out, sums correlate with those expected as
 shown. {spread(kept)}"""
 
 
@@ -165,10 +168,12 @@ def filling(kept: dict) -> str:
         cells = [f"{1e3 * np.median(rmse):.1f}{worst}", f"{1e3 * np.median(ub):.1f}", f"{np.median(nse):.2f}"]
         rows.append([name, *cells])
     return f"""In the last autumn 25 cm is hidden, 10 and 40 cm are read. Soils stay as they were found with all three
-probes; networks find the state between, {PIECE} days at a time, {len(SEEDS)} seeds (median / worst). The line "moved"
-and the regression know 25 cm of the year before, too.
+probes; networks find the state between, {PIECE} days at a time, {len(SEEDS)} seeds (median / worst). Networks read
+10 and 40 cm of later hours, too. "Moved" and the regression know 25 cm of the year before as well.
 
-{table(["25 cm", "RMSE, 1e-3", "no mean error", "NSE"], rows)}"""
+{table(["25 cm", "RMSE, 1e-3", "no mean error", "NSE"], rows)}
+
+The column's soils, better known by their bands, are worse here; why, these data do not say."""
 
 
 def unseen(kept: dict) -> str:
