@@ -453,6 +453,7 @@ for i, h in enumerate(shown.tolist()):
 #   a band that holds all of one curve is no proof either.
 # - **This soil obeyed the equation.** It was one homogeneous soil, without hysteresis, cracks or roots, and its sensors
 #   had the errors that were said, and no bias. A chi2 / N far above one is how a real soil tells that it does not obey;
-#   of a bias of sensors chi2 says little. And each number here is of one draw of errors.
+#   of a bias of sensors chi2 says little. And each number here is of one draw of errors, on which the settings of the
+#   networks were chosen, too.
 #
 # Ten draws of errors each, more soils, and a real field, failures included: [benchmarks](../docs/benchmarks.md).
