@@ -12,6 +12,7 @@ from udehydro.richards.inversion import Observed
 from udehydro.richards.laws import Gardner
 from udehydro.richards.pinn import Adam, ContentLaw, Counts, learn_contents
 from udehydro.richards.pinn.contents import values
+from udehydro.richards.pinn.scales import storage_rate
 
 DEPTHS = (0.5, 2.5, 4.5, 6.5, 8.5)
 DAYS = np.linspace(0.05, 10.0, 61) / 24.0
@@ -66,9 +67,13 @@ def test_heads_are_a_family(found):
     assert (psi - true).abs().max() < 0.25 * (true[-1] - true[0])
     assert (found.heads(theta, 0.36, float(true[-1]) - 5.0, offset=k0) - (psi - 5.0)).abs().max() < 1e-9
     with pytest.raises(ConfigError, match="offset"):
-        found.heads(theta, 0.36, 0.0, offset=-1.0)
+        found.heads(theta, 0.36, 0.0, offset=0.0)
+    with pytest.raises(ConfigError, match="above zero"):
+        found.heads(theta, 0.20, -0.1, offset=k0)
     with pytest.raises(ConfigError, match="within"):
-        found.heads(theta, 0.9, 0.0)
+        found.heads(theta, 0.9, 0.0, offset=k0)
+    with pytest.raises(ConfigError, match="within"):
+        found.curves([0.9])
 
 
 def test_law_against_quadrature():
@@ -95,5 +100,22 @@ def test_bad_input():
         learn_contents(DAYS, sensors(2), seeds=(0, 1, 2), **SMALL)
     with pytest.raises(ConfigError, match="three depths"):
         learn_contents(DAYS, Observed("theta", torch.zeros(61, 2), 0.01, (1.0, 2.0)), **SMALL)
-    with pytest.raises(ConfigError, match="nothing moves"):
+    with pytest.raises(ConfigError, match="three depths"):
+        learn_contents(DAYS, Observed("theta", torch.zeros(61, 3), 0.01, (1.0, 1.0, 2.0)), **SMALL)
+    with pytest.raises(ConfigError, match="all the same"):
         learn_contents(DAYS, Observed("theta", torch.full((61, 5), 0.2), 0.01, DEPTHS), **SMALL)
+    silent = sensors(2)
+    silent.values[:, 1] = torch.nan
+    with pytest.raises(ConfigError, match="Member 1 has no readings"):
+        learn_contents(DAYS, silent, seeds=(0, 1), **SMALL)
+    with pytest.raises(ConfigError, match="ramp"):
+        learn_contents(DAYS, sensors(), **SMALL | {"ramp": ()})
+
+
+def test_sensors_that_drop_out_move_no_water():
+    days = torch.linspace(0.0, 1.0, 101, dtype=torch.float64)
+    theta = torch.tensor([0.1, 0.3]).double().expand(101, 2).clone()
+    assert storage_rate(days, theta, 10.0) == 1e-3
+    theta[50:, 0] = torch.nan
+    assert storage_rate(days, theta, 10.0) == 1e-3
+    assert storage_rate(days, theta + 0.1 * days[:, None], 10.0) == pytest.approx(1.0)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -160,7 +161,7 @@ def _parts(found: Fitted | Learned) -> tuple[Fitted, list[Tensor], bool]:
         column, psi = found.inversion.column, found.run().psi.detach()
         return found, [psi[..., c].movedim(0, -2).flatten(-2) for c in column.cells_of_layers], True
     column, forcing = found.task.column, found.task.forcing
-    days = torch.cat([forcing.days.new_zeros(1), forcing.days.cumsum(0)])
+    days = forcing.days.new_tensor((forcing.time_edge - forcing.time_edge[0]) / np.timedelta64(1, "D"))
     which, heads = slice(None) if forcing.batch else slice(found.best, found.best + 1), []
     for c in column.cells_of_layers:
         z = -torch.as_tensor(column.grid.depth).to(days)[c]

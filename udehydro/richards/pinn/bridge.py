@@ -13,7 +13,7 @@ from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.laws import SoilLaw
 from udehydro.richards.pinn.ends import end_of, events_of
 from udehydro.richards.pinn.field import Box, Profile
-from udehydro.richards.pinn.problem import Problem, Region, Weights
+from udehydro.richards.pinn.problem import Problem, Region
 from udehydro.richards.pinn.residuals import Data
 from udehydro.richards.pinn.scales import storage_rate
 from udehydro.richards.pinn.soil import Soil
@@ -62,9 +62,10 @@ class Bridge:
         ]
         return sum(c.sum((0, 2)) for c in counts).expand(self.members)
 
-    def weights(self, tolerance: float) -> Weights:
-        """Of a physics whose residuals, in units of the scales, have this standard deviation."""
-        return Weights(physics=float(self.measured().max()) / tolerance**2)
+    @property
+    def readings(self) -> int:
+        """Of the member with most; physics has the same weight in all."""
+        return int(self.measured().max())
 
     def problem(self, **how) -> Problem:
         """Without the weights of a stage."""

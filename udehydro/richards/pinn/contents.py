@@ -7,7 +7,7 @@ of them. Retention follows as soon as somebody measures one head and one flux; u
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,20 +21,20 @@ from udehydro.richards.inversion.observed import Observed
 from udehydro.richards.laws import SoilLaw, VanGenuchten, soil_class
 from udehydro.richards.pinn.content_law import ContentLaw
 from udehydro.richards.pinn.field import Box
-from udehydro.richards.pinn.problem import Counts, Problem, Region, Weights
+from udehydro.richards.pinn.problem import Counts, Problem, Region
 from udehydro.richards.pinn.residuals import Data
 from udehydro.richards.pinn.scales import storage_rate
 from udehydro.richards.pinn.soil import Soil
 from udehydro.richards.pinn.solution import Solution, solution_of
-from udehydro.richards.pinn.stages import Stage, train
+from udehydro.richards.pinn.stages import ramped, train
 from udehydro.richards.pinn.system import Extra
 from udehydro.richards.pinn.train import Adam, Levenberg
 from udehydro.training.levenberg import covariance_of
 
 RAMP = (0.1, 0.03, 0.03)
-"""As for :func:`~udehydro.richards.pinn.learn`."""
-LEVEL, RISE = 3.0, 1.0
-"""Standard deviations of logarithms around the guess: of the first knot, and of the rise from knot to knot."""
+"""Of residuals of the physics in units of the scales, stage by stage, as for :func:`~udehydro.richards.pinn.learn`."""
+LEVEL, RISE = 3.0, 3.3
+"""Standard deviations of logarithms around the guess: of the first knot, and of the rise from there to the last."""
 HEADS = -torch.logspace(6.0, -2.0, 1601, dtype=torch.float64)
 SATURATED = 0.97
 """Share of the guess's contents that the wettest reading stands for."""
@@ -59,7 +59,8 @@ class Contents:
     law : of which ``solution.extra`` has the values: ln D and ln dK/dtheta at knots, the first and the rises.
     misfit : (members,) chi2 by reading; ``physics`` (members,) root mean square of residuals of the physics, in units
         of the scales, at points no stage has seen.
-    covariance : (members, Q, Q) of those values by Laplace's approximation, networks marginal.
+    covariance : (members, Q, Q) of those values by Laplace's approximation: readings, physics to the last tolerance of
+        the ramp, and the prior around the guess, networks marginal; times chi2 by reading where that is above one.
     """
 
     solution: Solution
@@ -69,45 +70,55 @@ class Contents:
     covariance: Tensor
 
     def curves(self, theta) -> Transport:
-        """At water contents (n,) within the knots; beyond them nothing was seen."""
+        """At water contents (n,) within the knots; beyond them nothing was seen, and they are refused."""
         theta = torch.as_tensor(theta, dtype=torch.float64)
+        self._within(theta)
         found = [self._of_member(x, c, theta) for x, c in zip(self.solution.extra.values, self.covariance, strict=True)]
         return Transport(*(torch.stack(parts) for parts in zip(*found, strict=True)))
 
     def _of_member(self, x: Tensor, covariance: Tensor, theta: Tensor):
         jacobian = jacfwd(lambda x: self._ask(x, theta))(x)
         variance = torch.einsum("kni,ij,knj->kn", jacobian, covariance, jacobian)
-        return *self._ask(x, theta), *variance.clamp_min(0.0).sqrt()
+        return *self._ask(x, theta), *variance.sqrt()  # not a number where the covariance is none
 
     def _ask(self, extra: Tensor, theta: Tensor) -> Tensor:
         """D and K (2, ..., n) for unknowns (..., 2 k)."""
         p = values(extra.unsqueeze(-2))
         return torch.stack([self.law.diffusivity(theta, p), self.law.conductivity(theta, p)])
 
-    def heads(self, theta, theta0: float, psi0: float, offset: float = 0.0) -> Tensor:
-        """Heads [cm] (members, n) at water contents (n,): the retention curve for which theta0 is at psi0, and K is
-        higher by the offset [cm/d]. Each pair of the two is a member of a family that no moisture sensor tells apart.
+    def heads(self, theta, theta0: float, psi0: float, offset: float) -> Tensor:
+        """Heads [cm] (members, n) at water contents (n,): the retention curve for which theta0 is at psi0, and the
+        conductivity at the driest knot is the offset [cm/d]. Each pair of the two is a member of a family that no
+        moisture sensor tells apart.
 
         Raises
         ------
         ConfigError
-            For contents outside the knots, and for an offset that leaves no conductivity.
+            For contents outside the knots, an offset that is not above zero, and heads that would be.
         """
         theta = torch.as_tensor(theta, dtype=torch.float64)
-        low, high = float(self.law.knots[0]), float(self.law.knots[-1])
-        if float(theta.min()) < low or float(theta.max()) > high or not low <= theta0 <= high:
-            raise ConfigError(f"Contents have to be within {low:.3f} to {high:.3f}, which sensors have seen.")
-        fine = torch.linspace(low, high, 2001, dtype=torch.float64)
+        self._within(torch.cat([theta, theta.new_tensor([theta0])]))
+        if not offset > 0.0:
+            raise ConfigError(
+                f"offset={offset:g} cm/d: soil conducts at the driest knot, too; give K there, above zero."
+            )
+        knots, share = self.law.knots, torch.linspace(0.0, 1.0, 4001, dtype=torch.float64)
+        fine = knots[0] + (knots[-1] - knots[0]) * share**3  # close together where K is smallest
         diffusivity, k = self._ask(self.solution.extra.values, fine)
-        k = k + offset
-        if bool((k[:, 1:] <= 0.0).any()):
-            raise ConfigError(f"offset={offset:g} cm/d leaves no conductivity in dry soil: it must not be negative.")
-        k = k.clamp_min(1e-12)
-        rise = torch.cumulative_trapezoid(diffusivity / k, fine, dim=1)
-        psi = torch.cat([torch.zeros_like(rise[:, :1]), rise], 1)
-        grid = fine.numpy()
-        rows = [psi0 + np.interp(theta, grid, row) - np.interp(theta0, grid, row) for row in psi.numpy()]
-        return torch.as_tensor(np.stack(rows))
+        psi = torch.cumulative_trapezoid(diffusivity / (k + offset), fine, dim=1).numpy()
+        grid, at = fine.numpy(), np.append(theta.numpy(), theta0)
+        rises = torch.as_tensor(np.stack([np.interp(at, grid, np.append(0.0, row)) for row in psi]))
+        found = psi0 + rises[:, :-1] - rises[:, -1:]
+        if bool((found > 0.0).any()):
+            raise ConfigError(
+                f"With {psi0:g} cm at {theta0:g}, heads of wetter soil are above zero: give a lower psi0."
+            )
+        return found
+
+    def _within(self, theta: Tensor) -> None:
+        low, high = float(self.law.knots[0]), float(self.law.knots[-1])
+        if not bool(((theta >= low) & (theta <= high)).all()):
+            raise ConfigError(f"Contents have to be within {low:.3f} to {high:.3f}, which sensors have seen.")
 
 
 def values(extra: Tensor) -> dict[str, Tensor]:
@@ -143,70 +154,65 @@ def learn_contents(
     seeds : of the networks; readings of one for all, or one seed for each member of the readings.
     events : times [d] at which rain or irrigation starts or ends, if somebody knows: rates jump there.
     knots : of the curves, evenly between the driest and the wettest reading.
-    guess : law and values around whose D and K the search begins, stretched to the readings; a loam.
-    ramp, steps, first, counts, width, depth, keep : as for :func:`~udehydro.richards.pinn.learn`.
+    guess : law and values around whose D and K the search begins and priors lie (a factor of e^3 at the first knot,
+        as much again to the last); a loam. The readings stand for 5 to 97 % of its saturation, whatever they are.
+    ramp, steps, first, counts, width, depth, keep : as for :func:`~udehydro.richards.pinn.learn`, with defaults of
+        their own.
 
     Raises
     ------
     ConfigError
-        For other kinds of readings, fewer than three depths, times that do not fit, or readings all the same.
+        For other kinds of readings, fewer than three depths, times that do not fit, members without readings, or
+        readings all the same.
     """
     days = torch.as_tensor(days, dtype=torch.float64)
     read, place = _readings(days, sensors, len(seeds))
     low, high = (float(torch.nanquantile(read, q)) for q in (0.002, 0.998))
-    if not high > low:
-        raise ConfigError("All readings are the same: nothing moves, and nothing is told of how.")
+    if not high > low or knots < 3:
+        raise ConfigError("Readings are all the same, or there are fewer than three knots: no curve goes through them.")
     law = ContentLaw(torch.linspace(low, high, knots, dtype=torch.float64))
     extra = _start(law, *(guess or (VanGenuchten(), soil_class("loam") | {"entry": 2.0})), len(read))
-    region = Region(
-        Box((float(days[0]), -max(place)), (float(days[-1]), -min(place))), Soil(law, values), None, tuple(events)
-    )
+    box = Box((float(days[0]), -max(place)), (float(days[-1]), -min(place)))
     at = torch.stack(torch.meshgrid(days, -torch.tensor(place, dtype=torch.float64), indexing="ij"), -1).reshape(-1, 2)
-    sigma = sensors.sigma.expand_as(sensors.values)
-    sigma = (sigma.movedim(1, 0) if sigma.ndim == 3 else sigma.unsqueeze(0)).reshape(-1, len(at)).expand_as(read)
-    problem = Problem(
-        [region],
-        [],
-        storage_rate(days, sensors.values, max(place) - min(place)),
-        0.5 * (high - low),
-        [Data("theta", at, read, sigma)],
-    )
+    data = Data("theta", at, read, _by_member(sensors.sigma.expand_as(sensors.values), len(seeds)))
+    flux = storage_rate(days, sensors.values, max(place) - min(place))
+    problem = Problem([Region(box, Soil(law, values), None, tuple(events))], [], flux, 0.5 * (high - low), [data])
     fields = problem.fields(seeds, width, depth)
     fields[0].network.biases[-1].data[:, 0] = float(read.nanmean()) / problem.head
-    number = int((~read.isnan()).sum(1).max())
+    count = (~read.isnan()).sum(1)
     optimisers = [first or Adam(300), *[Levenberg(steps)] * len(ramp)]
-    plan = []
-    for optimiser, tolerance in zip(optimisers, [ramp[0], *ramp], strict=True):
-        weighted = replace(problem, weights=Weights(physics=number / tolerance**2))
-        plan.append(
-            Stage(
-                f"{type(optimiser).__name__}, physics to {tolerance:g}",
-                optimiser,
-                weighted,
-                counts or Counts(1200, 200),
-            )
-        )
+    plan = ramped(problem, int(count.max()), optimisers, ramp, counts or Counts(1200, 200))
     trained = train(plan, fields, extra, keep=keep, progress=progress)
     solution, system = solution_of(plan[-1].problem, trained), trained.system
-    now, soil = system.normal(system.start()), system.last
-    held = solution.held_out()["balance"]
-    count = (~read.isnan()).sum(1)
-    return Contents(solution, law, solution.parts["theta"] / count, held, covariance_of(now.normal)[:, soil, soil])
+    soil, misfit = system.last, solution.parts["theta"] / count
+    covariance = covariance_of(system.normal(system.start()).normal)[:, soil, soil]
+    covariance = covariance * misfit.clamp_min(1.0)[:, None, None]
+    return Contents(solution, law, misfit, solution.held_out()["balance"], covariance)
 
 
 def _readings(days: Tensor, sensors: Observed, seeds: int) -> tuple[Tensor, list[float]]:
     """Readings (members, T x sensor), and depths [cm]."""
     place = np.atleast_1d(np.asarray(sensors.depth, float)).tolist()
-    if sensors.kind != "theta" or len(place) < 3:
-        raise ConfigError("Sensors of water content (kind theta) at three depths or more are needed.")
-    if len(sensors.values) != len(days) or not bool((days.diff() > 0.0).all()):
+    if sensors.kind != "theta" or sensors.log or sensors.support or len(set(place)) < 3:
+        raise ConfigError("Sensors of water content at points (theta, no log, no support) at three depths are needed.")
+    if sensors.values.shape[-1] != len(place) or sensors.values.ndim not in (2, 3):
+        raise ConfigError(f"Readings {tuple(sensors.values.shape)} do not have {len(place)} sensors last.")
+    if len(sensors.values) != len(days) or len(days) < 3 or not bool((days.diff() > 0.0).all()):
         raise ConfigError(
             f"There are {len(sensors.values)} rows of readings for {len(days)} times, which have to rise."
         )
-    read = sensors.values if sensors.values.ndim == 3 else sensors.values.unsqueeze(1).expand(-1, seeds, -1)
-    if read.shape[1] != seeds:
-        raise ConfigError(f"Readings of {read.shape[1]} members need as many seeds, not {seeds}.")
-    return read.movedim(1, 0).reshape(seeds, -1), place
+    if sensors.values.ndim == 3 and sensors.values.shape[1] != seeds:
+        raise ConfigError(f"Readings of {sensors.values.shape[1]} members need as many seeds, not {seeds}.")
+    read = _by_member(sensors.values, seeds)
+    if bool(read.isnan().all(1).any()):
+        raise ConfigError(f"Member {int(read.isnan().all(1).nonzero()[0])} has no readings.")
+    return read, place
+
+
+def _by_member(series: Tensor, members: int) -> Tensor:
+    """(T, sensor) or (T, member, sensor) as (members, T x sensor)."""
+    series = series if series.ndim == 3 else series.unsqueeze(1).expand(-1, members, -1)
+    return series.movedim(1, 0).reshape(members, -1)
 
 
 def _start(law: ContentLaw, guess: SoilLaw, p: Mapping[str, float], members: int) -> Extra:
@@ -220,6 +226,6 @@ def _start(law: ContentLaw, guess: SoilLaw, p: Mapping[str, float], members: int
     slope = np.gradient(k[inner], theta[inner]).clip(1e-6)
     logs = [np.interp(at, theta[inner], np.log(y)) for y in (k[inner] / capacity[inner], slope)]
     start = torch.cat([torch.as_tensor(np.diff(y, prepend=0.0)) for y in logs]).expand(members, -1).clone()
-    sd = torch.full_like(start, RISE).unflatten(1, (2, -1))
+    sd = torch.full_like(start, RISE / (len(law.knots) - 1) ** 0.5).unflatten(1, (2, -1))
     sd[..., 0] = LEVEL
     return Extra(start, start - 20.0, start + 20.0, start.clone(), sd.flatten(1) ** -2)

@@ -7,7 +7,7 @@ states are used. Curves come out as unknowns of the inversion, ready to be polis
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from udehydro.richards.inversion.visited import bands
 from udehydro.richards.pinn.bridge import Bridge
 from udehydro.richards.pinn.problem import Counts
 from udehydro.richards.pinn.solution import Solution, solution_of
-from udehydro.richards.pinn.stages import Stage, train
+from udehydro.richards.pinn.stages import ramped, train
 from udehydro.richards.pinn.train import Adam, Levenberg
 from udehydro.training.levenberg import Normal, covariance_of
 
@@ -58,8 +58,9 @@ class Learned:
         return self.task.unknowns.physical(self.x)
 
     def curves(self, psi: Tensor, layer: int = 0) -> Bands:
-        """Curves (members, N) at heads [cm] with standard deviations, by Laplace's approximation: data, physics and
-        priors linearised, networks marginal."""
+        """Curves (members, N) at heads [cm] with standard deviations, by Laplace's approximation: data, physics to the
+        last tolerance of the ramp, and priors linearised, networks marginal; times the root of chi2 by observation
+        where that is above one."""
         if self.task.forcing.batch:
             return bands(self._fitted(slice(None)), psi, layer)
         each = []
@@ -87,6 +88,7 @@ class Learned:
         not find."""
         soils = self.solution.extra.values.shape[1]
         inner = covariance_of(self.normal.normal[which])[:, -soils:, -soils:]
+        inner = inner * self.misfit[which].clamp_min(1.0)[:, None, None]
         x = self.x[which]
         precision = torch.zeros(*x.shape, x.shape[1], dtype=x.dtype, device=x.device)
         at = torch.cat([torch.arange(p.start, p.stop, device=x.device) for p in self.places])
@@ -167,10 +169,7 @@ def learn(
     counts = counts or Counts(2000, 200)
     rough, last = Levenberg(steps, settled=settled), Levenberg(steps)
     optimisers = [first or Adam(500), *[rough] * (len(ramp) - 1), last]
-    plan = []
-    for optimiser, tolerance in zip(optimisers, [ramp[0], *ramp], strict=True):
-        name = f"{type(optimiser).__name__}, physics to {tolerance:g}"
-        plan.append(Stage(name, optimiser, replace(problem, weights=bridge.weights(tolerance)), counts))
+    plan = ramped(problem, bridge.readings, optimisers, ramp, counts)
     trained = train(plan, problem.fields(bridge.seeds, width, depth), bridge.extra(), keep=keep, progress=progress)
     system = trained.system
     solution, now = solution_of(plan[-1].problem, trained), system.normal(system.start())

@@ -12,7 +12,7 @@ LAGS = 50
 def storage_rate(days: Tensor, theta: Tensor, height: float) -> float:
     """Flux [cm/d] that fills or empties a height [cm] of soil, seldom more: from contents (T, ...) of sensors, NaN
     where there are none."""
-    water = theta.reshape(len(days), -1).nanmean(1) * height
-    lag = max(len(days) // LAGS, 1)
-    rates = ((water[lag:] - water[:-lag]) / (days[lag:] - days[:-lag])).abs()
+    contents, lag = theta.reshape(len(days), -1), max(len(days) // LAGS, 1)
+    rises = (contents[lag:] - contents[:-lag]).nanmean(1)  # of each sensor by itself: some may be missing
+    rates = (rises * height / (days[lag:] - days[:-lag])).abs()
     return max(float(torch.nanquantile(rates, 0.95).nan_to_num()), 1e-3)

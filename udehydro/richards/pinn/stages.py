@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -55,6 +55,27 @@ class Stage:
             return error.failed
         system.load(trained.start())
         return ~chi2.isfinite()
+
+
+def ramped(
+    problem: Problem, readings: int, optimisers: Sequence[Optimiser], ramp: Sequence[float], counts: Counts
+) -> list[Stage]:
+    """Stages in which physics gets heavier: the first of the optimisers at the first size of residuals, in units of the
+    scales, that counts as one standard deviation, the others at one of the ramp each.
+
+    Raises
+    ------
+    ConfigError
+        For a ramp without stages.
+    """
+    if len(ramp) < 1 or len(optimisers) != len(ramp) + 1:
+        raise ConfigError(f"ramp={list(ramp)} needs a size of the physics' residuals for every stage.")
+    plan = []
+    for optimiser, tolerance in zip(optimisers, [ramp[0], *ramp], strict=True):
+        weights = replace(problem.weights, physics=readings / tolerance**2)
+        name = f"{type(optimiser).__name__}, physics to {tolerance:g}"
+        plan.append(Stage(name, optimiser, replace(problem, weights=weights), counts))
+    return plan
 
 
 @dataclass(frozen=True, eq=False)
