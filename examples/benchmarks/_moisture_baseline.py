@@ -9,7 +9,8 @@ from _moisture_case import DAYS, DEPTHS, Truth, observe
 from _pinn_bandai import fit
 
 EVALUATIONS, LONG = 2000, 20_000
-"""Of L-BFGS-B; the paper has up to 50 000 iterations. ``LONG`` is run to see what the rest is worth."""
+"""Of L-BFGS-B, at most; the paper has up to 50 000 iterations. ``LONG`` for one seed of each soil, to see what more of
+them are worth."""
 
 
 def run(true: Truth, sigma: float, seed: int, evaluations: int = EVALUATIONS) -> dict:

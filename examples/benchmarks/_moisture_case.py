@@ -19,6 +19,8 @@ from udehydro.richards.laws import VanGenuchten, soil_class
 
 SOILS = ("sandy loam", "loam", "silt loam")
 SIGMAS = (0.0, 0.005, 0.01)
+GUESS = "sandy clay loam"
+"""Where searches begin: none of the three."""
 ENTRY = 2.0
 """Air entry [cm]: without one the conductivity of the loams is singular at saturation."""
 HEIGHT, CELLS = 20.0, 200
@@ -56,13 +58,17 @@ class Truth:
         return tuple(np.interp(self.contents, theta[wet], y[wet]) for y in (k / np.maximum(capacity, 1e-300), k))
 
     def errors(self, diffusivity: np.ndarray, conductivity: np.ndarray) -> dict[str, float]:
-        """Relative L2 norms of what is off in D and K, K moved by the offset that suits best, as contents alone do not
-        know it; where a curve does not reach a content, nothing counts but the share of such."""
+        """What is off in D and in K: relative L2 norms, K moved by the offset that suits best, as contents alone do not
+        know it, and in units of its own variation; root mean square of log10 D; and the share of contents that a curve
+        does not reach, where nothing counts. NaN where it reaches none."""
         (d, k), there = self.curves(), np.isfinite(diffusivity) & np.isfinite(conductivity)
-        off = (conductivity - k)[there]
+        if not there.any():
+            return {"D": np.nan, "K": np.nan, "log10 D": np.nan, "not reached": 1.0}
+        off, d, k, found = (conductivity - k)[there], d[there], k[there], diffusivity[there]
         return {
-            "D": float(np.linalg.norm((diffusivity - d)[there]) / np.linalg.norm(d[there])),
-            "K": float(np.linalg.norm(off - off.mean()) / np.linalg.norm(k[there])),
+            "D": float(np.linalg.norm(found - d) / np.linalg.norm(d)),
+            "K": float(np.linalg.norm(off - off.mean()) / np.linalg.norm(k - k.mean())),
+            "log10 D": float(np.sqrt(np.mean(np.log10(found / d) ** 2))),
             "not reached": float(1.0 - there.mean()),
         }
 

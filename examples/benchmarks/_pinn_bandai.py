@@ -40,7 +40,8 @@ class Monotone(nn.Module):
         super().__init__()
         sizes, draw = [1, *[width] * depth, 1], torch.Generator().manual_seed(seed)
         pairs = list(zip(sizes, sizes[1:], strict=False))
-        self.matrices = nn.ParameterList(torch.randn(p, generator=draw, dtype=torch.float32) * (2.0 / sum(p)) ** 0.5 for p in pairs)
+        starts = [torch.randn(p, generator=draw, dtype=torch.float32) * (2.0 / sum(p)) ** 0.5 for p in pairs]
+        self.matrices = nn.ParameterList(starts)
         self.biases = nn.ParameterList(torch.zeros(b, dtype=torch.float32) for _, b in pairs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,14 +12,15 @@ from functools import cache
 
 import _moisture_baseline as baseline
 import numpy as np
-from _moisture_case import DAYS, DEPTHS, HEIGHT, JUMPS, SIGMAS, SOILS, Truth, observe, truth
+from _moisture_case import DAYS, DEPTHS, ENTRY, GUESS, HEIGHT, JUMPS, SIGMAS, SOILS, Truth, observe, truth
 from _moisture_page import SCRIPT, TITLE, body, picture, shown
 from _parts import asked
 from _report import write
 
 from udehydro.files import write_json_atomic
 from udehydro.richards.inversion import Observed
-from udehydro.richards.pinn import learn_contents
+from udehydro.richards.laws import VanGenuchten, soil_class
+from udehydro.richards.pinn import Adam, Counts, learn_contents
 
 SEEDS = tuple(range(10))
 EXACT = 1e-3
@@ -32,7 +33,8 @@ def ours(soil: str, sigma: float, events: Sequence[float] = (), seeds: Sequence[
     there: Truth = true(soil)
     wall, used = time.perf_counter(), time.process_time()
     sensors = Observed("theta", observe(there, sigma, seeds), sigma or EXACT, DEPTHS)
-    found = learn_contents(DAYS, sensors, seeds=seeds, events=events)
+    guess = VanGenuchten(), soil_class(GUESS) | {"entry": ENTRY}
+    found = learn_contents(DAYS, sensors, seeds=seeds, events=events, guess=guess)
     spent = {
         "seconds": (time.perf_counter() - wall) / len(seeds),
         "processor": (time.process_time() - used) / len(seeds),
@@ -40,7 +42,7 @@ def ours(soil: str, sigma: float, events: Sequence[float] = (), seeds: Sequence[
     curves, (d, _) = found.curves(there.contents), there.curves()
     errors = [there.errors(*pair) for pair in zip(curves.diffusivity.numpy(), curves.conductivity.numpy(), strict=True)]
     z = (curves.diffusivity.numpy() - d) / curves.diffusivity_sd.numpy()
-    result = {name: [e[name] for e in errors] for name in ("D", "K")} | spent
+    result = {name: [e[name] for e in errors] for name in errors[0]} | spent
     result |= {
         "misfit": found.misfit.tolist(),
         "physics": found.physics.tolist(),
@@ -49,6 +51,15 @@ def ours(soil: str, sigma: float, events: Sequence[float] = (), seeds: Sequence[
     if sigma == SIGMAS[1]:
         result |= shown(curves)
     return result | {"failed": int(found.solution.failed.sum()), "z": np.abs(z).mean(1).tolist()}
+
+
+def untrained(soil: str) -> dict[str, float]:
+    """Errors of the guess, from which the search begins."""
+    there, guess = true(soil), (VanGenuchten(), soil_class(GUESS) | {"entry": ENTRY})
+    sensors = Observed("theta", observe(there, SIGMAS[1], SEEDS[:1]), SIGMAS[1], DEPTHS)
+    none = dict(first=Adam(0), steps=0, ramp=(0.1,), counts=Counts(16, 16))
+    curves = learn_contents(DAYS, sensors, guess=guess, **none).curves(there.contents)
+    return there.errors(curves.diffusivity[0].numpy(), curves.conductivity[0].numpy())
 
 
 def _between(there: Truth, solution) -> list[float]:
@@ -65,6 +76,8 @@ CASES = [(soil, sigma) for sigma in SIGMAS for soil in SOILS]
 PARTS = {
     **{f"{soil}, {sigma:g}": lambda a=(soil, sigma): ours(*a) for soil, sigma in CASES},
     **{f"known rains, {soil}": lambda s=soil: ours(s, SIGMAS[1], JUMPS) for soil in SOILS},
+    **{f"guess, {soil}": lambda s=soil: untrained(s) for soil in SOILS},
+    **{f"long, {soil}": lambda s=soil: baseline.run(true(s), SIGMAS[1], SEEDS[0], baseline.LONG) for soil in SOILS},
     **{f"2021, {soil}, {sigma:g}": None for soil, sigma in CASES},
 }
 """Part -> its run; what it returns is kept. The baseline's is below."""
@@ -77,7 +90,7 @@ def main() -> None:
         print(name, flush=True)
         found[name] = PARTS[name]()
         write_json_atomic(kept, found)
-        print({k: v for k, v in found[name].items() if k in ("D", "K", "seconds")}, flush=True)
+        print({k: v for k, v in found[name].items() if k in ("D", "K", "log10 D", "seconds")}, flush=True)
     for count in range(1, len(SEEDS) + 1) if todo else ():
         for soil, sigma in CASES:
             name = f"2021, {soil}, {sigma:g}"
