@@ -102,7 +102,7 @@ class Learned:
         One column with several members starts from the one whose physics holds best.
         """
         x = self.x if self.task.forcing.batch else self.x[self.best : self.best + 1]
-        return fit(self.task, x=x, **{"gauge": "ignore"} | how)
+        return fit(self.task, **{"gauge": "ignore", "x": x} | how)
 
     @property
     def best(self) -> int:
