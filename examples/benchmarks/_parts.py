@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import torch
 from bucket_and_hybrids import cache
+
+from udehydro.files import write_json_atomic
 
 
 def asked(doc: str, parts: Collection[str], script: str) -> tuple[list[str], dict, Path]:
@@ -23,3 +25,13 @@ def asked(doc: str, parts: Collection[str], script: str) -> tuple[list[str], dic
     kept = cache().with_name(f"{script}.json")
     found = json.loads(kept.read_text()) if kept.exists() and not options.fresh else {}
     return [] if options.report else options.part or [n for n in parts if n not in found], found, kept
+
+
+def carry_out(todo: Collection[str], parts: Mapping[str, Callable], found: dict, kept: Path, silent=()) -> None:
+    """Run parts and keep what they return as soon as it is there; keys in ``silent`` are not printed."""
+    for name in todo:
+        print(name, flush=True)
+        found[name] = parts[name]()
+        write_json_atomic(kept, found)
+        told = found[name]
+        print({k: v for k, v in told.items() if k not in silent} if isinstance(told, dict) else told, flush=True)

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 from _curves_exact import Exact, broadbridge_white, gardner
 from _curves_page import SCRIPT, TITLE, body, picture
-from _parts import asked
+from _parts import asked, carry_out
 from _report import write
 from _twin_bounds import curves, size, truly
 from _twin_case import SOILS, observe, truth
 from _twin_search import ITERATIONS, KINDS, SHOWN, inversion, limits
 
-from udehydro.files import write_json_atomic
 from udehydro.richards.pinn import Adam, Counts, Learned, learn
 
 SEEDS = tuple(range(10))
@@ -107,11 +106,7 @@ PARTS = {
 
 def main() -> None:
     todo, found, kept = asked(__doc__, PARTS, SCRIPT)
-    for name in todo:
-        print(name, flush=True)
-        found[name] = PARTS[name]()
-        write_json_atomic(kept, found)
-        print({k: v for k, v in found[name].items() if k not in ("shown", "true")}, flush=True)
+    carry_out(todo, PARTS, found, kept, silent=("shown", "true"))
     if all(name in found for name in PARTS):
         picture(found, SHOWN)
         write(SCRIPT, TITLE, body(found, {n: s.sigma for n, s in EXACT.items()}))

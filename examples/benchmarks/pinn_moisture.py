@@ -14,7 +14,7 @@ import _moisture_baseline as baseline
 import numpy as np
 from _moisture_case import DAYS, DEPTHS, ENTRY, GUESS, HEIGHT, JUMPS, SIGMAS, SOILS, Truth, observe, truth
 from _moisture_page import SCRIPT, TITLE, body, picture, shown
-from _parts import asked
+from _parts import asked, carry_out
 from _report import write
 
 from udehydro.files import write_json_atomic
@@ -86,11 +86,8 @@ PARTS = {
 def main() -> None:
     todo, found, kept = asked(__doc__, PARTS, SCRIPT)
     unfinished = [n for n in PARTS if n.startswith("2021") and len(found.get(n, [])) < len(SEEDS)]
-    for name in [n for n in todo if PARTS[n]]:
-        print(name, flush=True)
-        found[name] = PARTS[name]()
-        write_json_atomic(kept, found)
-        print({k: v for k, v in found[name].items() if k in ("D", "K", "log10 D", "seconds")}, flush=True)
+    curves = [f"curve of {n}" for n in ("diffusivity", "conductivity")]
+    carry_out([n for n in todo if PARTS[n]], PARTS, found, kept, silent=curves)
     for count in range(1, len(SEEDS) + 1) if todo else ():
         for soil, sigma in CASES:
             name = f"2021, {soil}, {sigma:g}"

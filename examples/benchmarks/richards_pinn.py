@@ -6,13 +6,11 @@ what is there.
 
 from __future__ import annotations
 
-from _parts import asked
+from _parts import asked, carry_out
 from _pinn_page import SCRIPT, TITLE, body, picture
 from _pinn_runs import BILAYERS, FORMS, LOAM, PLAIN, SEEDS, SQUARE, VERSATILE, choose, judge
 from _pinn_tracy import before_training, shown
 from _report import write
-
-from udehydro.files import write_json_atomic
 
 RUNS = FORMS | VERSATILE | BILAYERS | SQUARE | LOAM
 KEPT = {"square": shown}
@@ -30,11 +28,7 @@ PARTS = {
 
 def main() -> None:
     todo, found, kept = asked(__doc__, PARTS, SCRIPT)
-    for name in todo:
-        print(name, flush=True)
-        found[name] = PARTS[name]()
-        write_json_atomic(kept, found)
-        print(found[name], flush=True)
+    carry_out(todo, PARTS, found, kept)
     if all(name in found for name in PARTS):
         picture(found)
         write(SCRIPT, TITLE, body(found))
