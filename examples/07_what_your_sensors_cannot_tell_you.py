@@ -154,8 +154,9 @@ alone = check_gauge(sensors)
 print(alone)
 
 # %% [markdown]
-# Four things might stay open, and with rain and moisture known, one does: the **shift**. A fit would not notice. (Numbers
-# behind "known to" are those of the curves asked about, here a clay loam's; what is free is so whatever the curves.)
+# Four things might stay open, and with rain and moisture known, one does: the **shift**. A fit would not notice.
+# (Numbers behind "known to" are those of the curves asked about, here a clay loam's; what is free is free for
+# all.)
 
 # %% [markdown]
 # ## A fit that is perfect and wrong, and its family
@@ -281,9 +282,10 @@ curves["our soil"] = (law.theta(wide, loam), law.conductivity(wide, loam))
 show(plot.soil_curves(curves, wide, visited=(dry, wet)))
 
 # %% [markdown]
-# The head puts the curve where it belongs. It has nothing to say of D and K at a water content: they were known before.
-# Mind the band of the fit to moisture alone: it is that of the curves around the fit, held there by what splines are and
-# by priors, and our soil is outside. Along what is free, a band is no answer; the family is.
+# The head puts the curve where it belongs. A series of heads is a slope, too, so that D is nearer; K by water content
+# had been as good before. Mind the band of the fit to moisture alone: it is that of the curves around the fit, held
+# there by what splines are and by priors, and our soil is outside. Along what is free, a band is no answer; the family
+# is.
 #
 # ## What a flux decides
 #
