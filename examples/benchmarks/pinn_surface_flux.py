@@ -11,10 +11,8 @@ from dataclasses import replace
 
 from _flux_case import FOLDER, Case, errors, solved
 from _flux_page import SCRIPT, TITLE, body, picture
-from _parts import asked
+from _parts import asked, carry_out
 from _report import write
-
-from udehydro.files import write_json_atomic
 
 SEEDS, FEW = tuple(range(10)), tuple(range(3))
 FIVE, FOUR, TWO = (1, 5, 9, 13, 17), (3, 7, 13, 17), (5, 15)
@@ -49,11 +47,8 @@ def main() -> None:
     if not FOLDER.exists():
         raise SystemExit(f"This benchmark needs the published data in {FOLDER}, which are not there.")
     todo, found, kept = asked(__doc__, CASES, SCRIPT)
-    for name in todo:
-        print(name, flush=True)
-        found[name] = judge(name)
-        write_json_atomic(kept, found)
-        print({k: found[name][k] for k in ("theta", "psi", "flux", "entered", "processor")}, flush=True)
+    silent = ("fluxes", "depth", "profiles", "true profiles")
+    carry_out(todo, {n: lambda n=n: judge(n) for n in CASES}, found, kept, silent)
     if all(name in found for name in CASES):
         picture(found)
         write(SCRIPT, TITLE, body(found, CASES))
