@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pandas as pd
 import torch
+from _richards_common import relative
 from _richards_hydrus import DEPTH, FLUXES, FOLDER, LOAM, PSI0, SAND, reference, simulate
 
 from udehydro.richards.column import Grid
 from udehydro.richards.laws import VanGenuchten
-from udehydro.richards.pinn import Adam, Box, Counts, Data, Levenberg, Problem, Region, Soil, Solution, Wall, Weights
+from udehydro.richards.pinn import Adam, Box, Counts, Data, Levenberg, Problem, Region, Soil, Solution, Wall
 from udehydro.richards.pinn.solution import solution_of
-from udehydro.richards.pinn.stages import Stage, train
+from udehydro.richards.pinn.stages import ramped, train
 
 CELLS, EVERY, SIGMA = 2000, 10, 0.005
 """Cells of the column that is the truth, of which every tenth is compared; noise of water contents."""
@@ -111,11 +112,8 @@ def problem(case: Case) -> Problem:
 
 def solved(case: Case) -> Solution:
     """Networks of all seeds, trained while the physics gets heavier."""
-    asked, stages = problem(case), []
-    optimisers = [Adam(FIRST), *[Levenberg(STEPS)] * len(RAMP)]
-    for optimiser, size in zip(optimisers, [RAMP[0], *RAMP], strict=True):
-        heavy = replace(asked, weights=Weights(physics=readings(case) / size**2))
-        stages.append(Stage(f"{type(optimiser).__name__}, physics to {size:g}", optimiser, heavy, COUNTS))
+    asked = problem(case)
+    stages = ramped(asked, readings(case), [Adam(FIRST), *[Levenberg(STEPS)] * len(RAMP)], RAMP, COUNTS)
     return solution_of(stages[-1].problem, train(stages, asked.fields(case.seeds, WIDTH)))
 
 
@@ -123,11 +121,6 @@ def surface_flux(hours: np.ndarray) -> np.ndarray:
     """The true flux through the surface [cm/h], positive upwards."""
     until, rate = np.array(FLUXES).T
     return rate[np.searchsorted(until, hours)]
-
-
-def relative(found: np.ndarray, true: np.ndarray) -> list[float]:
-    """Relative L2 errors of seeds (seed, n)."""
-    return (np.linalg.norm(found - true, axis=1) / np.linalg.norm(true)).tolist()
 
 
 def errors(case: Case, found: Solution) -> dict:
@@ -142,11 +135,11 @@ def errors(case: Case, found: Solution) -> dict:
     fields = theta.reshape(len(theta), len(HOURS), -1)
     profiles = [fields[:, round(hour / (HOURS[1] - HOURS[0]))] for hour in SHOWN]
     return {
-        "theta": relative(theta, true_theta.ravel()),
-        "psi": relative(psi, true_psi.ravel()),
-        "flux": relative(flux, true_flux),
+        "theta": [relative(x, true_theta.ravel()) for x in theta],
+        "psi": [relative(x, true_psi.ravel()) for x in psi],
+        "flux": [relative(x, true_flux) for x in flux],
         "entered": (step * (true_flux - flux).sum(1)).tolist(),
-        "after": relative(fields[:, 1:].reshape(len(theta), -1), true_theta[1:].ravel()),
+        "after": [relative(x, true_theta[1:]) for x in fields[:, 1:]],
         "failed": found.failed.tolist(),
         "misfit": [float(x) for x in sum(p for n, p in found.parts.items() if "theta" in n) / readings(case)],
         "fluxes": flux.round(5).tolist(),

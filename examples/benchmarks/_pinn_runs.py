@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from _parts import stopwatch
 from _pinn_cases import Case, layers, loam, one, versatile
 from _pinn_tracy import square
 
@@ -71,17 +71,15 @@ def judge(setting: Setting, seeds: Sequence[int] = SEEDS, alone: bool = True, ke
 
     ``keep`` of the case and its solution says what else is kept.
     """
-    wall, used = time.perf_counter(), time.process_time()
+    spent = stopwatch()
     case, found = trained(setting, seeds)
-    wall, used = time.perf_counter() - wall, time.process_time() - used
-    result = {"seconds": wall / len(seeds), "processor": used / len(seeds), "chi2": found.chi2.tolist()}
-    result |= case.errors(found)
+    result = spent(len(seeds)) | {"chi2": found.chi2.tolist()} | case.errors(found)
     if keep is not None:
         result |= keep(case, found)
     if alone:
-        wall = time.perf_counter()
+        spent = stopwatch()
         trained(setting, seeds[:1])
-        result["alone"] = time.perf_counter() - wall
+        result["alone"] = spent(1)["seconds"]
     return result
 
 

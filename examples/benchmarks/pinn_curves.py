@@ -6,13 +6,12 @@ what is there.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from _curves_exact import Exact, broadbridge_white, gardner
 from _curves_page import SCRIPT, TITLE, body, picture
-from _parts import asked, carry_out
+from _parts import asked, carry_out, stopwatch
 from _report import write
 from _twin_bounds import curves, size, truly
 from _twin_case import SOILS, observe, truth
@@ -57,9 +56,9 @@ EXACT = {
 
 def exactly(name: str, seeds: Sequence[int] = SEEDS) -> dict:
     """Errors of a soil with an exact solution, each seed its own noise and weights."""
-    wall, used = time.perf_counter(), time.process_time()
+    spent = stopwatch()
     case, found = EXACT[name].learn(seeds)
-    spent = seconds(wall, used, len(seeds))
+    spent = spent(len(seeds))
     return case.errors(found.curves(case.heads())) | told(found) | spent
 
 
@@ -67,12 +66,12 @@ def twin(soil: str, seeds: Sequence[int] = SEEDS) -> dict:
     """Errors of a soil of the inverse twin, by networks alone and polished, in order theta, K, log10 K."""
     true = truth(soil)
     task = inversion(KINDS["free form"], *observe(true, seeds), width=WIDTH)
-    wall, used = time.perf_counter(), time.process_time()
+    spent = stopwatch()
     found = learn(task, seeds=seeds, ramp=(0.3, 0.1, 0.03), steps=40, counts=Counts(1500, 300), gauge="ignore")
-    result = told(found) | seconds(wall, used, len(seeds))
-    wall, exact = time.perf_counter(), truly(true.law, true.p, true.heads())
+    result = told(found) | spent(len(seeds))
+    spent, exact = stopwatch(), truly(true.law, true.p, true.heads())
     polished = found.polish(steps=ITERATIONS)
-    result["polish seconds"] = (time.perf_counter() - wall) / len(seeds)
+    result["polish seconds"] = spent(len(seeds))["seconds"]
     result["polish chi2"] = polished.misfit.tolist()
     for name, bands in {"alone": found, "polished": polished}.items():
         result[name] = size(curves(bands.curves(true.heads())) - curves(exact), exact).tolist()
@@ -83,12 +82,6 @@ def twin(soil: str, seeds: Sequence[int] = SEEDS) -> dict:
 def told(found: Learned) -> dict:
     failed = int(found.solution.failed.sum())
     return {"misfit": found.misfit.tolist(), "physics": found.physics.tolist(), "failed": failed}
-
-
-def seconds(wall: float, used: float, seeds: int) -> dict:
-    """Of one seed, by the clock and by the processor."""
-    spent = (time.perf_counter() - wall) / seeds, (time.process_time() - used) / seeds
-    return dict(zip(("seconds", "processor"), spent, strict=True))
 
 
 def bound(soil: str) -> dict:

@@ -6,7 +6,6 @@ Parts are kept in a cache outside the repository, the baseline's seed by seed, s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from functools import cache
 
@@ -14,7 +13,7 @@ import _moisture_baseline as baseline
 import numpy as np
 from _moisture_case import DAYS, DEPTHS, ENTRY, GUESS, HEIGHT, JUMPS, SIGMAS, SOILS, Truth, observe, truth
 from _moisture_page import SCRIPT, TITLE, body, picture, shown
-from _parts import asked, carry_out
+from _parts import asked, carry_out, stopwatch
 from _report import write
 
 from udehydro.files import write_json_atomic
@@ -23,6 +22,7 @@ from udehydro.richards.laws import VanGenuchten, soil_class
 from udehydro.richards.pinn import Adam, Counts, learn_contents
 
 SEEDS = tuple(range(10))
+BEGIN = VanGenuchten(), soil_class(GUESS) | {"entry": ENTRY}
 EXACT = 1e-3
 """What readings without errors count as being good to."""
 true = cache(truth)
@@ -31,14 +31,10 @@ true = cache(truth)
 def ours(soil: str, sigma: float, events: Sequence[float] = (), seeds: Sequence[int] = SEEDS) -> dict[str, list]:
     """Errors of each seed: of curves, of the field between sensors, and in units of the bands; seconds of one."""
     there: Truth = true(soil)
-    wall, used = time.perf_counter(), time.process_time()
+    spent = stopwatch()
     sensors = Observed("theta", observe(there, sigma, seeds), sigma or EXACT, DEPTHS)
-    guess = VanGenuchten(), soil_class(GUESS) | {"entry": ENTRY}
-    found = learn_contents(DAYS, sensors, seeds=seeds, events=events, guess=guess)
-    spent = {
-        "seconds": (time.perf_counter() - wall) / len(seeds),
-        "processor": (time.process_time() - used) / len(seeds),
-    }
+    found = learn_contents(DAYS, sensors, seeds=seeds, events=events, guess=BEGIN)
+    spent = spent(len(seeds))
     curves, (d, _) = found.curves(there.contents), there.curves()
     errors = [there.errors(*pair) for pair in zip(curves.diffusivity.numpy(), curves.conductivity.numpy(), strict=True)]
     z = (curves.diffusivity.numpy() - d) / curves.diffusivity_sd.numpy()
@@ -55,10 +51,10 @@ def ours(soil: str, sigma: float, events: Sequence[float] = (), seeds: Sequence[
 
 def untrained(soil: str) -> dict[str, float]:
     """Errors of the guess, from which the search begins."""
-    there, guess = true(soil), (VanGenuchten(), soil_class(GUESS) | {"entry": ENTRY})
+    there = true(soil)
     sensors = Observed("theta", observe(there, SIGMAS[1], SEEDS[:1]), SIGMAS[1], DEPTHS)
     none = dict(first=Adam(0), steps=0, ramp=(0.1,), counts=Counts(16, 16))
-    curves = learn_contents(DAYS, sensors, guess=guess, **none).curves(there.contents)
+    curves = learn_contents(DAYS, sensors, guess=BEGIN, **none).curves(there.contents)
     return there.errors(curves.diffusivity[0].numpy(), curves.conductivity[0].numpy())
 
 

@@ -6,12 +6,11 @@ what is there.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from _flux_case import FOLDER, Case, errors, solved
 from _flux_page import SCRIPT, TITLE, body, picture
-from _parts import asked, carry_out
+from _parts import asked, carry_out, stopwatch
 from _report import write
 
 SEEDS, FEW = tuple(range(10)), tuple(range(3))
@@ -32,14 +31,13 @@ ALONE = "5 sensors"
 
 def judge(name: str) -> dict:
     """Errors of each seed, and seconds of it, of the wall clock and of the processor."""
-    wall, used = time.perf_counter(), time.process_time()
+    spent = stopwatch()
     found = solved(CASES[name])
-    seeds, wall, used = len(CASES[name].seeds), time.perf_counter() - wall, time.process_time() - used
-    result = {"seconds": wall / seeds, "processor": used / seeds} | errors(CASES[name], found)
+    result = spent(len(CASES[name].seeds)) | errors(CASES[name], found)
     if name == ALONE:
-        wall = time.perf_counter()
+        spent = stopwatch()
         solved(replace(CASES[name], seeds=SEEDS[:1]))
-        result["alone"] = time.perf_counter() - wall
+        result["alone"] = spent(1)["seconds"]
     return result
 
 
