@@ -137,7 +137,7 @@ class Experiment:
 
         Data at a relative path are looked for beside the file first, then in the working directory.
         """
-        values = _load(Path(path))
+        values = load(Path(path))
         beside = Path(path).parent / str(values.get("data", ""))
         if "data" in values and beside.exists():
             values["data"] = str(beside)
@@ -214,17 +214,26 @@ class _Strict(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _load(path: Path) -> dict[str, object]:
+def load(
+    path: Path,
+    kind: str = "experiment file",
+    begin: str = "Write lines such as 'train: 1981-10-01/1990-09-30'.",
+) -> dict[str, object]:
+    """Settings of a YAML file: text, numbers, lists and mappings, no name twice.
+
+    Raises
+    ------
+    ConfigError
+        For a file that cannot be read, or holds none; ``kind`` and ``begin`` are words of the messages.
+    """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Strict)
     except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}). Check the path of the experiment file."
-        ) from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Check the path of the {kind}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds no settings. Write lines such as 'train: 1981-10-01/1990-09-30'.")
+        raise ConfigError(f"{path}: holds no settings. {begin}")
     return {str(n): v for n, v in values.items()}
 
 

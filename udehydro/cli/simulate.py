@@ -84,7 +84,7 @@ def load_model(model: str, parameters: Path | None = None) -> saved.Saved:
         hint = suggest(model, STRUCTURES)
         raise ConfigError(f"--model: '{model}' is neither a folder with a {saved.MODEL} nor the name of a model.{hint}")
     balance = Balance(STRUCTURES[model])
-    ranges, values = balance.structure.parameters, _values(parameters)
+    ranges, values = balance.structure.parameters, parameter_values(parameters)
     for name, value in values.items():
         if name in ranges and not ranges[name].low <= value <= ranges[name].high:
             r = ranges[name]
@@ -93,7 +93,7 @@ def load_model(model: str, parameters: Path | None = None) -> saved.Saved:
     return saved.Saved(balance, {**theta, **values})
 
 
-def _values(path: Path | None) -> dict[str, float]:
+def parameter_values(path: Path | None) -> dict[str, float]:
     if path is None:
         return {}
     try:

@@ -92,7 +92,7 @@ def from_frame(
     notes = [*said, *notes, *more, *_unused(headers, keep)]
     if gaps == "error":
         require_contiguous(table.index, source)
-    numbers = {c: _numbers(table[c], missing, source, notes) for c in keep}
+    numbers = {c: numbers_of(table[c], missing, source, notes) for c in keep}
     values = _to_canonical(chosen, stated, numbers, table.index, area, source, notes)
     values.update({c: numbers[c] for c in extra})
     return assemble(
@@ -132,7 +132,7 @@ def _unused(headers: Sequence[str], used: Sequence[str]) -> list[str]:
     return [f"columns not used: {', '.join(left)}"] if left else []
 
 
-def _numbers(column: pd.Series, missing: Sequence[str], where: str, notes: list[str]) -> np.ndarray:
+def numbers_of(column: pd.Series, missing: Sequence[str], where: str, notes: list[str]) -> np.ndarray:
     """A column as float64 with sentinels as NaN; any other text is an error that names it."""
     values = pd.to_numeric(column, errors="coerce")
     if not pd.api.types.is_numeric_dtype(column):

@@ -127,13 +127,13 @@ def _require_same_width(path: Path, fields: list[str], below: list[list[str]]) -
 def _unit_row(row: list[str], width: int) -> tuple[str, ...] | None:
     """The row as units, when most of its fields (the date's left out) are units and none is a number."""
     texts = [f.strip().strip("[]()") for f in row]
-    if any(_is_number(t) for t in texts):
+    if any(is_number(t) for t in texts):
         return None
     known = sum(is_unit(t) for t in texts)
     return tuple(texts + [""] * (width - len(texts))) if known >= max(1, (width - 1) / 2) else None
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:

@@ -105,10 +105,7 @@ def of_column(fitted: Fitted, how: str, seeds: Tensor | None = None) -> Answer:
 
 def of_networks(learned: Learned) -> Answer:
     """The answer of the best network: of the one with the least misfit of data and physics together."""
-    best, column, forcing = learned.best, learned.task.column, learned.task.forcing
-    days = (forcing.time_edge - forcing.time_edge[0]) / np.timedelta64(1, "D")
-    at = np.stack(np.meshgrid(days, -column.grid.depth, indexing="ij"), -1).reshape(-1, 2)
-    shape = (len(days), column.grid.cells)
-    psi, theta = (f(at)[best].reshape(shape).detach() for f in (learned.solution.psi, learned.solution.theta))
-    fitted = learned._fitted(slice(best, best + 1))
-    return Answer("networks", fitted, Fields(psi, theta, column), float(learned.misfit[best]), learned.values)
+    best = learned.best
+    psi, theta = (series[best] for series in learned.states())
+    fitted, fields = learned.fitted(slice(best, best + 1)), Fields(psi, theta, learned.task.column)
+    return Answer("networks", fitted, fields, float(learned.misfit[best]), learned.values)

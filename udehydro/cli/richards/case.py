@@ -11,9 +11,10 @@ import typer
 
 from udehydro.cli.richards import ends, soils
 from udehydro.cli.richards.sensors import Sensor, observed, sensors
-from udehydro.cli.richards.values import load, number, only
+from udehydro.cli.richards.values import number, only
 from udehydro.cli.richards.weather import weather
 from udehydro.cli.richards.words import told
+from udehydro.config import load
 from udehydro.errors import ConfigError
 from udehydro.forcing import Forcing
 from udehydro.richards.column import Adaptive, Column
@@ -26,6 +27,7 @@ NEEDED = ("grid", "soil", "top", "bottom", "start", "weather")
 KNOWN = (*NEEDED, "roots", "sensors", "tolerance")
 TOLERANCE = 1e-4
 """Of steps, in water content, where the file gives none."""
+BEGIN = "Begin with the file that udehydro richards example DIR writes."
 FILE = typer.Argument(..., metavar="SOIL.YAML", help="Soil file; udehydro richards example DIR writes one.")
 
 
@@ -84,7 +86,7 @@ def read_case(path: Path, *, with_sensors: bool = True) -> Case:
     ConfigError, DataError
         For settings that are unknown, missing or make no sense, and files that cannot be read; names the place.
     """
-    given = only(load(path), KNOWN, str(path), NEEDED)
+    given = only(load(path, "soil file", BEGIN), KNOWN, str(path), NEEDED)
     with told(str(path)):
         grid = soils.grid(given["grid"], "grid")
         layers, p = soils.layers(given["soil"], "soil")

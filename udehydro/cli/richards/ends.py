@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from udehydro.cli.richards.values import choice, number, only, profile, value
+from udehydro.data.textfile import is_number
 from udehydro.errors import ConfigError
 from udehydro.richards import column as c
 from udehydro.richards.column import Column, Grid
@@ -39,7 +40,7 @@ def end(given: object, where: str, kinds: tuple[type, ...]):
 
 def series(given: object, where: str):
     """A number, a free value, or the name of a column of the weather file."""
-    if isinstance(given, str) and not _is_number(given):
+    if isinstance(given, str) and not is_number(given):
         return given
     return value(given, where)
 
@@ -76,11 +77,3 @@ def start(given: object, where: str, column: Column):
         return column.hydrostatic(number(given[name], f"{where}, {name}"))
     found = profile(given[name], given.get("at"), column.grid.depth, f"{where}, {name}")
     return c.WaterContent(found) if name == "theta" else found
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -18,10 +18,8 @@ from udehydro.cli.simulate import new_folder
 from udehydro.errors import ConfigError
 from udehydro.richards.inversion import Gauges, Inversion, check_gauge, fit
 from udehydro.richards.inversion.doubts import MISFIT
-from udehydro.richards.inversion.gauge import refuse
+from udehydro.richards.inversion.gauge import WAYS, refuse
 from udehydro.structure import suggest
-
-GAUGE = ("warn", "refuse", "ignore")
 
 
 def command(
@@ -54,8 +52,8 @@ def command(
     Written to --out: curves.csv (theta and K with bands of two standard deviations; visited: where data speak),
     parameters.json (for run --parameters), summary.json, figures. Exit code 1: the model does not fit the readings.
     """
-    if gauge not in GAUGE:
-        raise ConfigError(f"--gauge: '{gauge}' is none of {', '.join(GAUGE)}.{suggest(gauge, GAUGE)}")
+    if gauge not in WAYS:
+        raise ConfigError(f"--gauge: '{gauge}' is none of {', '.join(WAYS)}.{suggest(gauge, WAYS)}")
     target = new_folder(Path(out), overwrite, FILES)
     case = read_case(soil)
     say(case.notes)

@@ -11,7 +11,7 @@ from udehydro.cli import options as o
 from udehydro.cli.richards.case import FILE, read_case
 from udehydro.cli.richards.flux import dataset
 from udehydro.cli.richards.words import told
-from udehydro.cli.simulate import _values, new_folder
+from udehydro.cli.simulate import new_folder, parameter_values
 from udehydro.files import write_atomic, write_json_atomic, write_netcdf_atomic
 from udehydro.richards.column import ColumnRun, flow
 
@@ -48,7 +48,7 @@ def command(
     target = new_folder(Path(out), overwrite, FILES)
     case = read_case(soil, with_sensors=False)
     say(case.notes)
-    values = None if parameters is None else _values(parameters)
+    values = None if parameters is None else parameter_values(parameters)
     if case.free and values is None:
         typer.echo("Warning: free values are run at their starts; --parameters takes what learn has found.", err=True)
     with told(str(soil)):

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from udehydro.cli.richards.values import choice, number, numbers, only, text, value
+from udehydro.cli.richards.values import choice, number, numbers, only, value
 from udehydro.errors import ConfigError
 from udehydro.richards import laws
 from udehydro.richards.column import Grid, Layer
 from udehydro.richards.inversion import Free
+from udehydro.settings import text
 
 LAWS = {
     "van_genuchten": laws.VanGenuchten,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from udehydro.data.axis import order
 from udehydro.data.dates import find_time, parse_time
-from udehydro.data.frame import MISSING, _numbers
+from udehydro.data.frame import MISSING, numbers_of
 from udehydro.data.names import split_unit
 from udehydro.data.textfile import read_text
 from udehydro.data.units import normalise
@@ -93,7 +93,7 @@ def read(given: Mapping, beside: Path, columns: Sequence[str], where: str) -> tu
     frame, more = order(frame[keep], index, str(path))
     missing = [*MISSING, *map(str, given.get("missing") or ())]
     said = [*notes, *more]
-    numbers = {h: _numbers(frame[h], missing, str(path), said) for h in keep}
+    numbers = {h: numbers_of(frame[h], missing, str(path), said) for h in keep}
     units = dict(zip(layout.headers, layout.units or (), strict=False))
     units |= {h: u for h in keep if (u := split_unit(h)[1])}
     units |= {headers[c]: str(u) for c, u in (given.get("units") or {}).items() if c in headers}

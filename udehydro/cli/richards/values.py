@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
-from udehydro.config import _Strict
 from udehydro.errors import ConfigError
 from udehydro.richards.inversion import Free, knots
 from udehydro.structure import suggest
 
 FREE = ("free", "low", "high", "prior")
-
-
-def load(path: Path) -> Mapping[str, object]:
-    """The content of a YAML file: text, numbers, lists and mappings, no name twice."""
-    try:
-        found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Strict)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Check the path of the soil file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not valid YAML: {error}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: holds no settings. Begin with the file that udehydro richards example DIR writes.")
-    return found
 
 
 def only(value: object, known: Sequence[str] | None, where: str, needed: Sequence[str] = ()) -> dict:
@@ -73,23 +57,11 @@ def whole(value: object, where: str, low: int = 1) -> int:
     return int(found)
 
 
-def flag(value: object, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{where}: {value!r} has to be true or false.")
-    return value
-
-
 def numbers(value: object, where: str) -> list[float]:
     """A list of numbers, at least one."""
     if not isinstance(value, list) or not value:
         raise ConfigError(f"{where}: {value!r} has to be a list of numbers, such as [0, 30, 60].")
     return [number(v, where) for v in value]
-
-
-def text(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"{where}: {value!r} has to be text.")
-    return value
 
 
 def value(given: object, where: str) -> float | Free:

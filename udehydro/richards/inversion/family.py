@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from udehydro.errors import ConfigError
 from udehydro.richards.inversion.gauge import START, UNITS, Gauge, Gauges, check_gauge
 from udehydro.richards.inversion.orbit import Orbit
-from udehydro.richards.inversion.visited import _check_one_curve
+from udehydro.richards.inversion.visited import check_one_curve
 
 if TYPE_CHECKING:
     from udehydro.richards.inversion.fit import Fitted
@@ -136,7 +135,7 @@ def family(
     fitted, heads, runs = _parts(found)
     task, unknowns = fitted.inversion, fitted.inversion.unknowns
     for layer in range(len(heads)):
-        _check_one_curve(fitted, layer)
+        check_one_curve(fitted, layer)
     gauges = check_gauge(task, fitted.x) if gauges is None else gauges
     if not gauges.open:
         raise ConfigError("The data decide all gauges: there is one pair of curves; found.curves(psi) has its bands.")
@@ -156,18 +155,14 @@ def family(
 
 def _parts(found: Fitted | Learned) -> tuple[Fitted, list[Tensor], bool]:
     """A fit, heads (*batch, n) of every layer, and whether a column runs to them."""
-    solution = getattr(found, "solution", None)
-    if solution is None:
+    if not hasattr(found, "solution"):
         column, psi = found.inversion.column, found.run().psi.detach()
         return found, [psi[..., c].movedim(0, -2).flatten(-2) for c in column.cells_of_layers], True
-    column, forcing = found.task.column, found.task.forcing
-    days = forcing.days.new_tensor((forcing.time_edge - forcing.time_edge[0]) / np.timedelta64(1, "D"))
-    which, heads = slice(None) if forcing.batch else slice(found.best, found.best + 1), []
-    for c in column.cells_of_layers:
-        z = -torch.as_tensor(column.grid.depth).to(days)[c]
-        psi = solution.psi(torch.cartesian_prod(days, z))[which]
-        heads.append(psi.reshape(*forcing.batch, -1))
-    return found._fitted(which), heads, False
+    task, batch = found.task, found.task.forcing.batch
+    which = slice(None) if batch else slice(found.best, found.best + 1)
+    psi = found.states()[0][which]
+    heads = [psi[..., c].reshape(*batch, -1) for c in task.column.cells_of_layers]
+    return found.fitted(which), heads, False
 
 
 def _limits(gauge: Gauge, orbit: Orbit, heads: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

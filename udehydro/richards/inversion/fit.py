@@ -142,10 +142,7 @@ def fit(
         For curves that the data hardly determine; for values that ended at limits, members that did not converge, and
         a misfit far beyond what sigma says.
     """
-    if gauge not in ("warn", "refuse", "ignore"):
-        raise ConfigError(f"gauge is 'warn', 'refuse' or 'ignore', got {gauge!r}.")
-    if _free_form(inversion):
-        heed(inversion, gauge, x)
+    heed(inversion, gauge, x, needed=_free_form(inversion))
     unknowns, task = inversion.unknowns, _Task(inversion, _start(inversion, x))
     everything = torch.ones_like(unknowns.low, dtype=torch.bool)
     found, now, iterations, converged = minimise(

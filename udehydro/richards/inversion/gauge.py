@@ -28,6 +28,8 @@ from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.laws.gauged import Gauged
 from udehydro.training.levenberg import covariance_of
 
+WAYS = ("warn", "refuse", "ignore")
+"""What may be done about curves that data leave open."""
 UNITS = {"shift": " cm", "offset": " cm/d", "scale": "", "level": ""}
 START = {"shift": 0.0, "offset": 0.0, "scale": 1.0, "level": 0.0}
 WIDEST = {"shift": 1e4, "offset": 1.0, "scale": 3.0, "level": 1.0}
@@ -231,10 +233,18 @@ def _mean_conductivity(inversion: Inversion, x: Tensor, run: ColumnRun) -> Tenso
     return mean if inversion.unknowns.apart else mean.mean().reshape(1)
 
 
-def heed(inversion: Inversion, gauge: str, x: Tensor | None = None) -> None:
-    """Before a search: refuse or warn, as ``gauge`` says, of curves that data leave open. Warnings point to the caller
-    of what calls this."""
-    if gauge == "ignore":
+def heed(inversion: Inversion, gauge: str, x: Tensor | None = None, needed: bool = True) -> None:
+    """Before a search: refuse or warn, as ``gauge`` says, of curves that data leave open, where it is ``needed``.
+    Warnings point to the caller of what calls this.
+
+    Raises
+    ------
+    ConfigError
+        For another ``gauge`` than :data:`WAYS` has, and where one is open and to be refused.
+    """
+    if gauge not in WAYS:
+        raise ConfigError(f"gauge is 'warn', 'refuse' or 'ignore', got {gauge!r}.")
+    if gauge == "ignore" or not needed:
         return
     found = check_gauge(inversion, x)
     if gauge == "refuse":

@@ -33,7 +33,7 @@ def visited(run: ColumnRun, layer: int = 0, share: float = 0.9) -> tuple[Tensor,
 
 def bands(fitted: Fitted, psi: Tensor, layer: int = 0) -> Bands:
     """Curves of a layer at heads ``psi`` (N,), and their standard deviations by Laplace's approximation (*batch, N)."""
-    _check_one_curve(fitted, layer)
+    check_one_curve(fitted, layer)
     inversion, u = fitted.inversion, fitted.inversion.unknowns
     law, values = inversion.column.layers[layer].law, fitted.setting.p[layer]
     batch, along = inversion.forcing.batch, u.along(fitted.x)
@@ -70,7 +70,7 @@ def bands(fitted: Fitted, psi: Tensor, layer: int = 0) -> Bands:
     return Bands(found[0], sd[0], found[1], sd[1])
 
 
-def _check_one_curve(fitted: Fitted, layer: int) -> None:
+def check_one_curve(fitted: Fitted, layer: int) -> None:
     """Refuse parameters that differ from cell to cell."""
     u, batch = fitted.inversion.unknowns, fitted.inversion.forcing.batch
     by_cell = [n for n, v in u.setting.p[layer].items() if not isinstance(v, Free) and np.ndim(v) > len(batch)]

@@ -70,7 +70,7 @@ class Bridge:
     def problem(self, **how) -> Problem:
         """Without the weights of a stage."""
         task = self.task
-        column, days = task.column, torch.as_tensor(_days(task))
+        column, days = task.column, torch.as_tensor(days_of(task))
         last = len(column.layers) - 1
         ends = [end_of(task, w, days, r) for w, r in (("top", last), ("bottom", 0))] if self.boundaries else []
         events, scale = events_of(ends, float(days[0])), max((e.flux for e in ends), default=0.0)
@@ -150,7 +150,8 @@ def _in_turn(sizes: Sequence[int], first: int = 0) -> list[slice]:
     return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
 
 
-def _days(task: Inversion) -> np.ndarray:
+def days_of(task: Inversion) -> np.ndarray:
+    """Edges of intervals (T + 1,), days since the first."""
     edges = task.forcing.time_edge
     return (edges - edges[0]) / np.timedelta64(1, "D")
 

@@ -20,7 +20,7 @@ from udehydro.richards.inversion.fit import Fitted, fit
 from udehydro.richards.inversion.gauge import heed
 from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.inversion.visited import bands
-from udehydro.richards.pinn.bridge import Bridge
+from udehydro.richards.pinn.bridge import Bridge, days_of
 from udehydro.richards.pinn.problem import Counts
 from udehydro.richards.pinn.solution import Solution, solution_of
 from udehydro.richards.pinn.stages import ramped, train
@@ -62,11 +62,11 @@ class Learned:
         last tolerance of the ramp, and priors linearised, networks marginal; times the root of chi2 by observation
         where that is above one."""
         if self.task.forcing.batch:
-            return bands(self._fitted(slice(None)), psi, layer)
+            return bands(self.fitted(slice(None)), psi, layer)
         each = []
         for m in range(len(self.x)):
             with self.task.unknowns.weights_at(self.x[m : m + 1]):
-                each.append(bands(self._fitted(slice(m, m + 1)), psi, layer))
+                each.append(bands(self.fitted(slice(m, m + 1)), psi, layer))
         return Bands(*(torch.stack(parts) for parts in zip(*each, strict=True)))
 
     def ensemble(self, psi: Tensor, layer: int = 0) -> Bands:
@@ -83,7 +83,14 @@ class Learned:
         theta, theta_sd, log_k, log_k_sd = (c[~self.solution.failed] for c in self.curves(psi, layer))
         return Bands(*_pooled(theta, theta_sd), *_pooled(log_k, log_k_sd))
 
-    def _fitted(self, which: slice) -> Fitted:
+    def states(self) -> tuple[Tensor, Tensor]:
+        """Heads [cm] and water contents (members, T + 1, cell) where the column has them: at the edges of intervals."""
+        z = -torch.as_tensor(self.task.column.grid.depth)
+        days = torch.as_tensor(days_of(self.task))
+        at, shape = torch.cartesian_prod(days, z), (-1, len(days), len(z))
+        return self.solution.psi(at).reshape(shape), self.solution.theta(at).reshape(shape)
+
+    def fitted(self, which: slice) -> Fitted:
         """Members as the result of a fit of the column, with the networks marginal; nothing is known of what they do
         not find."""
         soils = self.solution.extra.values.shape[1]
