@@ -9,7 +9,7 @@ from udehydro.errors import ConfigError
 from udehydro.richards.column import Column, Flux, Grid, Head, Layer, RootUptake
 from udehydro.richards.exact import SrivastavaYeh
 from udehydro.richards.inversion import Free, Inversion, Observed
-from udehydro.richards.laws import Gardner, VanGenuchten
+from udehydro.richards.laws import Gardner, MonotoneSpline, VanGenuchten
 from udehydro.richards.pinn import Adam, Counts, learn
 from udehydro.richards.pinn.bridge import Bridge
 
@@ -76,6 +76,13 @@ def test_columns_are_members():
     torch.testing.assert_close(together.x[0, :3], alone.x[0, :3], rtol=1e-5, atol=1e-6)
 
 
+def test_values_by_column_are_refused():
+    own = torch.ones(2, dtype=T)
+    asked = task((2,), p=SOFT | {"alpha": Free(0.2 * own), "Ks": 24.0 * own})
+    with pytest.raises(ConfigError, match="Ks of layer 0"):
+        learn(asked, gauge="ignore")
+
+
 def test_bridge_layers_boundaries_and_data():
     grid = Grid.uniform(20.0, 40)
     column = Column(grid, [Layer(VanGenuchten(), 8.0), Layer(VanGenuchten())], Flux("q"), Flux(0.0))
@@ -107,3 +114,25 @@ def test_what_networks_do_not_know():
         learn(task((2,), p=shared), **QUICK)
     with pytest.raises(ConfigError, match="values of soils"):
         learn(task(p=SOFT), **QUICK)
+
+
+@pytest.mark.parametrize("free", ["values", "weights"])
+def test_residuals_of_another_device(free):
+    """On tensors without values: all that the task knows comes along, and no value is looked at."""
+    if free == "values":
+        column = Column(Grid.uniform(10.0, 40), Gardner(), Flux("q"), Head(0.0))
+        known = {"theta_r": torch.tensor(0.06, dtype=T), "alpha": Free(0.2 * torch.ones(2, dtype=T))}
+        asked = task((2,), column, psi0=-50.0, p=SOFT | known)
+    else:
+        law = MonotoneSpline((0.0, 0.4, 0.9, 1.4, 8.0))
+        column = Column(Grid.uniform(10.0, 40), law, Flux("q"), Head(0.0))
+        asked = task(column=column, p=law.imitate(Gardner(), SOFT), psi0=-50.0, weights=0.5)
+    bridge = Bridge(asked, (0, 1), True, True)
+    problem, extra = bridge.problem("meta"), bridge.extra().to("meta")
+    system = problem.system(problem.fields(bridge.seeds, 4, 2, "meta"), 0, Counts(12, 4), extra)
+    normal = system.normal(system.start())
+    assert normal.normal.is_meta and normal.normal.shape == (2, system.last.stop, system.last.stop)
+    weights = [[w.detach().requires_grad_() for w in f.network.weights()] for f in system.fields]
+    assert system.loss(weights, extra.values.requires_grad_()).is_meta
+    assert all(w.grad.is_meta for w in weights[0]) and extra.values.grad.is_meta
+    assert all(w.device.type == "cpu" for w in asked.column.weights())

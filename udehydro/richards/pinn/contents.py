@@ -141,6 +141,7 @@ def learn_contents(
     counts: Counts | None = None,
     width: int = 14,
     depth: int = 3,
+    device: torch.device | str = "cpu",
     keep: str | Path | None = None,
     progress: bool = False,
 ) -> Contents:
@@ -156,8 +157,8 @@ def learn_contents(
     knots : of the curves, evenly between the driest and the wettest reading.
     guess : law and values around whose D and K the search begins and priors lie (a factor of e^3 at the first knot,
         as much again to the last); a loam. The readings stand for 5 to 97 % of its saturation, whatever they are.
-    ramp, steps, first, counts, width, depth, keep : as for :func:`~udehydro.richards.pinn.learn`, with defaults of
-        their own.
+    ramp, steps, first, counts, width, depth, device, keep : as for :func:`~udehydro.richards.pinn.learn`, with
+        defaults of their own.
 
     Raises
     ------
@@ -177,12 +178,12 @@ def learn_contents(
     data = Data("theta", at, read, _by_member(sensors.sigma.expand_as(sensors.values), len(seeds)))
     flux = storage_rate(days, sensors.values, max(place) - min(place))
     problem = Problem([Region(box, Soil(law, values), None, tuple(events))], [], flux, 0.5 * (high - low), [data])
-    fields = problem.fields(seeds, width, depth)
+    fields = problem.fields(seeds, width, depth, device)
     fields[0].network.biases[-1].data[:, 0] = float(read.nanmean()) / problem.head
     count = (~read.isnan()).sum(1)
     optimisers = [first or Adam(300), *[Levenberg(steps)] * len(ramp)]
     plan = ramped(problem, int(count.max()), optimisers, ramp, counts or Counts(1200, 200))
-    trained = train(plan, fields, extra, keep=keep, progress=progress)
+    trained = train(plan, fields, extra.to(device), keep=keep, progress=progress).back(plan)
     solution, system = solution_of(plan[-1].problem, trained), trained.system
     soil, misfit = system.last, solution.parts["theta"] / count
     covariance = covariance_of(system.normal(system.start()).normal)[:, soil, soil]

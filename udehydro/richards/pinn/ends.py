@@ -79,7 +79,11 @@ def _series(task: Inversion, where: str, given: dict) -> Tensor:
 def _steps(series: Tensor, days: Tensor) -> Callable[[Tensor], Tensor]:
     """A series of intervals as a function of points."""
     inner = days[1:-1].contiguous()
-    return lambda points: series[torch.bucketize(points[:, 0].contiguous(), inner, right=True)]
+
+    def at(points: Tensor) -> Tensor:
+        return series.to(points)[torch.bucketize(points[:, 0].contiguous(), inner.to(points), right=True)]
+
+    return at
 
 
 def events_of(ends: list[End], start: float) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ from udehydro.richards.inversion.visited import bands
 from udehydro.richards.pinn.bridge import Bridge, days_of
 from udehydro.richards.pinn.problem import Counts
 from udehydro.richards.pinn.solution import Solution, solution_of
-from udehydro.richards.pinn.stages import ramped, train
+from udehydro.richards.pinn.stages import Stage, ramped, train
 from udehydro.richards.pinn.train import Adam, Levenberg
 from udehydro.training.levenberg import Normal, covariance_of
 
@@ -140,6 +140,7 @@ def learn(
     form: str = "mixed",
     flux_floor: float | None = None,
     settled: float = 0.01,
+    device: torch.device | str = "cpu",
     keep: str | Path | None = None,
     progress: bool = False,
 ) -> Learned:
@@ -156,6 +157,7 @@ def learn(
         less evaporation at all times: where they pond or dry out, leave them out, or let the column decide (polish).
     gauge : as for :func:`~udehydro.richards.inversion.fit`.
     settled : of stages of the ramp but the last, see :class:`~udehydro.richards.pinn.train.Levenberg`.
+    device : where networks are trained; what is found comes back to the CPU, where columns are fitted.
     keep : folder for a checkpoint after every stage, as for :func:`~udehydro.richards.pinn.solve`.
 
     Raises
@@ -172,14 +174,19 @@ def learn(
     """
     heed(task, gauge)
     bridge = Bridge(task, seeds, boundaries, start)
-    problem = bridge.problem(form=form, stretch=stretch, early=early, flux_floor=flux_floor)
-    counts = counts or Counts(2000, 200)
     rough, last = Levenberg(steps, settled=settled), Levenberg(steps)
     optimisers = [first or Adam(500), *[rough] * (len(ramp) - 1), last]
-    plan = ramped(problem, bridge.readings, optimisers, ramp, counts)
-    trained = train(plan, problem.fields(bridge.seeds, width, depth), bridge.extra(), keep=keep, progress=progress)
+
+    def plan(device: torch.device | str) -> list[Stage]:
+        problem = bridge.problem(device, form=form, stretch=stretch, early=early, flux_floor=flux_floor)
+        return ramped(problem, bridge.readings, optimisers, ramp, counts or Counts(2000, 200))
+
+    here = plan("cpu")
+    away = here if torch.device(device).type == "cpu" else plan(device)
+    fields = here[0].problem.fields(bridge.seeds, width, depth, device)
+    trained = train(away, fields, bridge.extra().to(device), keep=keep, progress=progress).back(here)
     system = trained.system
-    solution, now = solution_of(plan[-1].problem, trained), system.normal(system.start())
+    solution, now = solution_of(here[-1].problem, trained), system.normal(system.start())
     measured = [i for i, t in enumerate(system.terms) if not t.mean]
     misfit = sum(now.parts[:, i] for i in measured) / bridge.measured()
     held = [v for v, t in zip(solution.held_out().values(), system.terms, strict=True) if t.mean]

@@ -96,6 +96,15 @@ class Trained:
     failed: Tensor
     leak: Tensor
 
+    def back(self, stages: Sequence[Stage]) -> Trained:
+        """The same on the CPU, for stages of the same problem there."""
+        if self.failed.device.type == "cpu":
+            return self
+        for f in self.system.fields:
+            f.network.cpu()
+        system = stages[-1].system(self.system.fields, len(stages) - 1, self.system.extra.to("cpu"))
+        return Trained(system, self.history, self.failed.cpu(), self.leak.cpu())
+
 
 def train(
     stages: Sequence[Stage],

@@ -7,7 +7,7 @@ its jets; by_sample of :mod:`.network` takes them on to the weights, without a l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -75,6 +75,9 @@ class Extra:
     @classmethod
     def none(cls, members: int, like: Tensor) -> Extra:
         return cls(*(like.new_zeros(members, 0) for _ in range(5)))
+
+    def to(self, device: torch.device | str) -> Extra:
+        return Extra(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 class System:
