@@ -138,3 +138,5 @@ def test_curves_of_many_soils_are_not_one():
         distil_curves(Bands(*(torch.zeros(2, 3, dtype=T) for _ in range(4))), psi)
     with pytest.raises(ConfigError, match="below zero"):
         distil_curves(Bands(*(torch.zeros(3, dtype=T) for _ in range(4))), -psi)
+    with pytest.raises(ConfigError, match="not finite"):
+        distil_curves(Bands(*(torch.full((3,), x, dtype=T) for x in (0.3, 0.01, 0.0, torch.nan))), psi)

@@ -77,13 +77,18 @@ def distil_curves(
     Raises
     ------
     ConfigError
-        For curves of several soils, and heads that are not below zero.
+        For curves of several soils, heads that are not below zero, and curves or bands that are not finite.
     """
     psi = torch.as_tensor(psi, dtype=torch.float64)
     if psi.ndim != 1 or curves.theta.shape != psi.shape or not bool((psi < 0.0).all()):
         raise ConfigError(
             f"Curves {tuple(curves.theta.shape)} at heads {tuple(psi.shape)}: give those of one soil, as "
             ".ensemble(psi), at heads below zero."
+        )
+    if not all(bool(c.isfinite().all()) for c in curves):
+        raise ConfigError(
+            "Curves or their bands are not finite: leave out seeds that failed (.ensemble does), and heads that data "
+            "say nothing of."
         )
     theta = curves.theta, curves.theta_sd.clamp_min(LEAST[0])
     log_k = curves.log_k, curves.log_k_sd.clamp_min(LEAST[1])
