@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 import torch
-from _report import SHARED
+from _schwingbach_data import DEPTHS, LATE, SITE, clocked
 from torch import Tensor
 
 from udehydro import Balance, Forcing, Fraction, Positive, Range, Structure, flux, quantity
@@ -22,12 +21,9 @@ from udehydro.structure import ATMOSPHERE, OUTLET
 from udehydro.training import Gaussian, Observed, kge, nse
 from udehydro.training.metrics import rmse
 
-LAYERS = {"10cm": 175.0, "25cm": 150.0, "40cm": 175.0}
+LAYERS = dict(zip(DEPTHS, (175.0, 150.0, 175.0), strict=True))
 """Depth [mm] that each probe stands for: half way to its neighbours, 50 cm in all."""
 DEPTH = sum(LAYERS.values())
-LATITUDE, ELEVATION = 50.5, 240.0
-"""Degrees north, and metres: those of the groundwater level measured beside."""
-TABLES = ("forcing", "soil_moisture")
 STORM = "2014-07-24"
 FIT, VALID = ("2014-01-01", "2015-06-30"), ("2015-07-01", "2015-12-31")
 TRAIN, TEST = ("2014-01-01", "2015-12-31"), ("2016-01-01", "2016-12-31")
@@ -117,16 +113,6 @@ def union() -> Union:
 
 
 @lru_cache
-def hourly() -> pd.DataFrame:
-    """Weather and moisture by hour."""
-    folder = SHARED / "schwingbach"
-    if not folder.exists():
-        raise SystemExit(f"This benchmark needs the Schwingbach tables in {folder}, which are not there.")
-    read = {n: pd.read_csv(folder / f"{n}_hourly.csv.gz", index_col=0, parse_dates=True) for n in TABLES}
-    return read[TABLES[0]].join(read[TABLES[1]])
-
-
-@lru_cache
 def weather(method: str) -> Forcing:
     """Daily rain without the storm, the storm as an event of one day, and PET of grass by pyet; batch (1,).
 
@@ -135,12 +121,12 @@ def weather(method: str) -> Forcing:
     """
     import pyet
 
-    table = hourly()
+    table = clocked()
     day = table.resample("D").mean()
     air = table["airtemp_degC"].resample("D")
     given = dict(
         rs=0.0864 * day["solarrad_Wm2"], tmax=air.max(), tmin=air.min(), rh=day["relhum_perc"],
-        pressure=0.1 * day["airpressure_hPa"], elevation=ELEVATION, lat=math.radians(LATITUDE),
+        pressure=0.1 * day["airpressure_hPa"], **SITE,
     )  # fmt: skip
     if method == "Penman-Monteith":
         pet = pyet.pm_fao56(day["airtemp_degC"], day["windspeed_ms"], **given)
@@ -154,30 +140,37 @@ def weather(method: str) -> Forcing:
 
 
 @lru_cache
-def storage() -> Tensor:
-    """Water of the upper 50 cm [mm] at midnights (T + 1, 1): medians of the 24 hours around, without brief spikes."""
-    table = hourly()
-    water = sum(depth * table[f"soil_moisture_{probe}"] for probe, depth in LAYERS.items())
-    middle = water.rolling(25, center=True, min_periods=12).median()
-    midnights = pd.date_range(table.index[0], table.index[-1] + pd.Timedelta("1h"), freq="D")
-    return torch.as_tensor(middle.reindex(midnights, method="nearest").to_numpy())[:, None]
+def storage(late: int = LATE) -> Tensor:
+    """Water of the upper 50 cm [mm] at midnights (T + 1, 1): medians of the 24 hours around, without brief spikes.
+
+    NaN in the first days, where the probe at 25 cm is missing once its clock is put right by ``late`` hours.
+    """
+    return at_midnights(sum(layer * clocked(late)[[probe]].to_numpy() for probe, layer in LAYERS.items()))
+
+
+def at_midnights(hourly: np.ndarray) -> Tensor:
+    """Medians (T + 1, K) of the 24 hours around midnights, of K series by hour."""
+    hours = clocked().index
+    middle = pd.DataFrame(hourly, hours).rolling(25, center=True, min_periods=12).median()
+    midnights = pd.date_range(hours[0], hours[-1] + pd.Timedelta("1h"), freq="D")
+    return torch.as_tensor(middle.reindex(midnights, method="nearest").to_numpy())
 
 
 @lru_cache
-def unexplained() -> list[tuple[np.datetime64, float]]:
+def unexplained(late: int = LATE) -> list[tuple[np.datetime64, float]]:
     """Days on which storage rose by more than the rain around, and by how many mm more; the storm among them."""
     rain = weather(METHODS[0]).values["rain"][:, 0]
     around = torch.nn.functional.pad(rain, (1, 1)).unfold(0, 3, 1).sum(-1)
-    more = storage().diff(dim=0)[:, 0] - around
+    more = storage(late).diff(dim=0)[:, 0] - around
     days = weather(METHODS[0]).time.astype("datetime64[D]")
     return [(days[k], float(more[k])) for k in (more > RISE).nonzero()[:, 0].tolist()]
 
 
 @lru_cache
-def trusted() -> Tensor:
+def trusted(late: int = LATE) -> Tensor:
     """Storage [mm] (T + 1, 1), NaN at the midnights that follow an unexplained rise."""
-    seen, days = storage().clone(), weather(METHODS[0]).time.astype("datetime64[D]")
-    for day, _ in unexplained():
+    seen, days = storage(late).clone(), weather(METHODS[0]).time.astype("datetime64[D]")
+    for day, _ in unexplained(late):
         k = int(np.searchsorted(days, day))
         seen[k + 1 : k + 1 + HIDDEN] = torch.nan
     return seen
@@ -185,20 +178,27 @@ def trusted() -> Tensor:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is not a law: the method for PET, and how rain and what probes show are read (:data:`READINGS`)."""
+    """What is not a law: the method for PET, how rain and what probes show are read (:data:`READINGS`), and by how
+    many hours the clock of the probe at 25 cm is put right."""
 
     pet: str
     reading: str
+    late: int = LATE
 
     def task(self, period: tuple[str, str], error: Gaussian | None = None) -> Task:
         """Storage from the first day of the record to the last of a period, with independent errors by default."""
         record = weather(self.pet)
         record = record.isel(slice(0, record.between(*period).stop))
-        start = {n: r.default for n, r in bucket.parameters.items()} | {"soil": float(storage()[0])}
+        start = {n: r.default for n, r in bucket.parameters.items()} | {"soil": float(first_known(storage(self.late)))}
         start |= dict.fromkeys(READINGS[self.reading], 0.6)
-        seen = Observed("soil", trusted()[: len(record) + 1], error or Gaussian(SIGMA))
+        seen = Observed("soil", trusted(self.late)[: len(record) + 1], error or Gaussian(SIGMA))
         ranges = {"soil": Range(50.0, 250.0, "mm", 150.0)}
         return Task(record, [seen], start, (*FREE, *READINGS[self.reading]), None, SOLVER, ranges)
+
+
+def first_known(series: Tensor) -> Tensor:
+    """The first of a series (T, 1) that is not NaN."""
+    return series[~series.isnan()][0]
 
 
 def named(pair: Candidate) -> str:
@@ -217,7 +217,8 @@ def scores(series: Tensor) -> dict[str, float]:
 def climatology() -> Tensor:
     """Mean storage [mm] (T + 1,) of the date in 2014 and 2015, over 31 days around."""
     days = torch.as_tensor(pd.DatetimeIndex(weather(METHODS[0]).time_edge).dayofyear.to_numpy())
-    part = days[: weather(METHODS[0]).between(*TRAIN).stop], storage()[:, 0]
-    apart = (days[:, None] - part[0]).abs()
+    seen = storage()[: weather(METHODS[0]).between(*TRAIN).stop, 0]
+    known = ~seen.isnan()
+    apart = (days[:, None] - days[: len(seen)][known]).abs()
     near = (torch.minimum(apart, 365 - apart) <= 15).to(torch.float64)
-    return near @ part[1][: len(part[0])] / near.sum(1)
+    return near @ seen[known] / near.sum(1)
