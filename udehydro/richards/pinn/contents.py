@@ -33,7 +33,7 @@ from udehydro.training.levenberg import covariance_of
 
 RAMP = (0.1, 0.03, 0.03)
 """Of residuals of the physics in units of the scales, stage by stage, as for :func:`~udehydro.richards.pinn.learn`."""
-LEVEL, RISE = 3.0, 3.3
+LEVEL, RISE = 1.5, 2.0
 """Standard deviations of logarithms around the guess: of the first knot, and of the rise from there to the last."""
 HEADS = -torch.logspace(6.0, -2.0, 1601, dtype=torch.float64)
 SATURATED = 0.97
@@ -155,8 +155,8 @@ def learn_contents(
     seeds : of the networks; readings of one for all, or one seed for each member of the readings.
     events : times [d] at which rain or irrigation starts or ends, if somebody knows: rates jump there.
     knots : of the curves, evenly between the driest and the wettest reading.
-    guess : law and values around whose D and K the search begins and priors lie (a factor of e^3 at the first knot,
-        as much again to the last); a loam. The readings stand for 5 to 97 % of its saturation, whatever they are.
+    guess : law and values around whose D and K the search begins and priors lie (a factor of 4.5 at the first knot,
+        of 7 on the rise from there to the last); a loam. The readings stand for 5 to 97 % of its saturation, whatever they are.
     ramp, steps, first, counts, width, depth, device, keep : as for :func:`~udehydro.richards.pinn.learn`, with
         defaults of their own.
 
