@@ -341,17 +341,17 @@ and PET alike). The series as stored is there to compare, and judged by itself:
 {settings}
 
 Taken, by the median on the right clock: {setting}. The last two readings were added by the earlier version, when the
-first had failed in validation. It fails on either clock; the clock was not what this bucket lacked, and the networks
-do no better on the right one.
+first had failed in validation. It fails on either clock: the clock is not what this bucket lacks, and no reading gains
+more than a few hundredths of NSE from the right one.
 
 **Does rain balance?** Not in this bucket at face value: the best of all 63 pairs ({face}) has an NSE of {face_nse}
-in validation. But probes see more of the rain than that suggests. In {events} events of 2014 and 2015 ({least} mm and
-more, {dry} dry hours on both sides) storage by the hour shows {felt} (sums; medians in brackets). As stored it would
-be {felt_stored}: an earlier version had blamed the probes for what was partly the clock. Half of what comes is gone a
-day after an event; storage at midnight hardly sees it, and no law of storage tried here lets it out. So the gain of
-{gain} need not be a calibration of the probes: much of it can be water that passes in storms. It is not only that, as
-a free share of the rain alone does worse; what else it stands for, the data do not say. A column of soils takes
-rain and Priestley-Taylor PET without a factor, in autumn and winter, by three hours
+in validation. But the probes see more of the rain than that suggests. In {events} events of 2014 and 2015 ({least} mm
+and more, {dry} dry hours on both sides) storage by the hour shows {felt} (sums; medians in brackets). As stored it
+would be {felt_stored}: part of the water that the earlier version missed was the clock. Half of what comes is gone a
+day after an event, and no law of storage tried here lets it out as fast. So the gain of {gain} need not be a
+calibration of the probes: much of it can be water that passes in storms. It is not only that, as a free share of the
+rain alone does worse; what else it stands for, the data do not say. A column of soils takes rain and
+Priestley-Taylor PET without a factor, in autumn and winter, by three hours
 ([Schwingbach](#soil-curves-in-the-field-schwingbach)).
 
 **Laws.** All 63 pairs of `shares` and `outflows`, fitted to mid-2015:
