@@ -13,6 +13,7 @@ from udehydro.richards.pinn.solution import FORWARD, Solution, march, solve
 from udehydro.richards.pinn.stages import Stage, Trained, train
 from udehydro.richards.pinn.system import Extra, System, Term
 from udehydro.richards.pinn.train import Adam, Levenberg
+from udehydro.richards.pinn.turns import turns
 
 __all__ = [
     "FORWARD",
@@ -47,4 +48,5 @@ __all__ = [
     "march",
     "solve",
     "train",
+    "turns",
 ]

@@ -153,10 +153,12 @@ def learn_contents(
     sensors : of kind theta, values (T, sensor), or (T, member, sensor) where members have readings of their own; at
         three depths at least. NaN is missing.
     seeds : of the networks; readings of one for all, or one seed for each member of the readings.
-    events : times [d] at which rain or irrigation starts or ends, if somebody knows: rates jump there.
+    events : times [d] at which rain or irrigation starts or ends: rates jump there. If nobody knows them,
+        :func:`~udehydro.richards.pinn.turns` finds those that a sensor tells.
     knots : of the curves, evenly between the driest and the wettest reading.
     guess : law and values around whose D and K the search begins and priors lie (a factor of 4.5 at the first knot,
-        of 7 on the rise from there to the last); a loam. The readings stand for 5 to 97 % of its saturation, whatever they are.
+        of 7 on the rise from there to the last); a loam. The readings stand for 5 to 97 % of its saturation, whatever
+        they are.
     ramp, steps, first, counts, width, depth, device, keep : as for :func:`~udehydro.richards.pinn.learn`, with
         defaults of their own.
 
