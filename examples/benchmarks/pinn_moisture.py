@@ -19,7 +19,7 @@ from _report import write
 from udehydro.files import write_json_atomic
 from udehydro.richards.inversion import Observed
 from udehydro.richards.laws import VanGenuchten, soil_class
-from udehydro.richards.pinn import Adam, Counts, learn_contents
+from udehydro.richards.pinn import Adam, Counts, learn_contents, turns
 
 SEEDS = tuple(range(10))
 BEGIN = VanGenuchten(), soil_class(GUESS) | {"entry": ENTRY}
@@ -28,25 +28,30 @@ EXACT = 1e-3
 true = cache(truth)
 
 
-def ours(soil: str, sigma: float, events: Sequence[float] = (), seeds: Sequence[int] = SEEDS) -> dict[str, list]:
-    """Errors of each seed: of curves, of the field between sensors, and in units of the bands; seconds of one."""
-    there: Truth = true(soil)
+def ours(soil: str, sigma: float, events: Sequence[float] | None = None, seeds: Sequence[int] = SEEDS) -> dict:
+    """What each seed finds, by itself, since its readings tell when it rained, unless ``events`` do; seconds of one."""
     spent = stopwatch()
-    sensors = Observed("theta", observe(there, sigma, seeds), sigma or EXACT, DEPTHS)
-    found = learn_contents(DAYS, sensors, seeds=seeds, events=events, guess=BEGIN)
-    spent = spent(len(seeds))
-    curves, (d, _) = found.curves(there.contents), there.curves()
-    errors = [there.errors(*pair) for pair in zip(curves.diffusivity.numpy(), curves.conductivity.numpy(), strict=True)]
-    z = (curves.diffusivity.numpy() - d) / curves.diffusivity_sd.numpy()
-    result = {name: [e[name] for e in errors] for name in errors[0]} | spent
-    result |= {
-        "misfit": found.misfit.tolist(),
-        "physics": found.physics.tolist(),
+    each = [one(true(soil), sigma, events, seed) for seed in seeds]
+    result = {name: [found[name] for found in each] for name in each[0]}
+    return result | spent(len(seeds)) | {"failed": sum(result["failed"])}
+
+
+def one(there: Truth, sigma: float, events: Sequence[float] | None, seed: int) -> dict:
+    """Errors of curves, of the field between sensors, and of D in units of its band."""
+    sensors = Observed("theta", observe(there, sigma, [seed])[:, 0], sigma or EXACT, DEPTHS)
+    known = turns(DAYS, sensors) if events is None else events
+    found = learn_contents(DAYS, sensors, seeds=(seed,), events=known, guess=BEGIN)
+    curves, (true_d, _) = found.curves(there.contents), there.curves()
+    d, k, sd = (c[0].numpy() for c in (curves.diffusivity, curves.conductivity, curves.diffusivity_sd))
+    told = {
+        "misfit": float(found.misfit),
+        "physics": float(found.physics),
         "field": _between(there, found.solution),
+        "z": float(np.abs((d - true_d) / sd).mean()),
+        "turns": list(known),
+        "failed": bool(found.solution.failed),
     }
-    if sigma == SIGMAS[1]:
-        result |= shown(curves)
-    return result | {"failed": int(found.solution.failed.sum()), "z": np.abs(z).mean(1).tolist()}
+    return there.errors(d, k) | told | (shown(curves) if sigma == SIGMAS[1] else {})
 
 
 def untrained(soil: str) -> dict[str, float]:
@@ -58,20 +63,21 @@ def untrained(soil: str) -> dict[str, float]:
     return there.errors(curves.diffusivity[0].numpy(), curves.conductivity[0].numpy())
 
 
-def _between(there: Truth, solution) -> list[float]:
+def _between(there: Truth, solution) -> float:
     """Root mean square of what contents are off by, at all cells between the outermost sensors."""
     cells = there.theta.shape[1]
     depth = (np.arange(cells) + 0.5) * HEIGHT / cells
     inner = (depth > min(DEPTHS)) & (depth < max(DEPTHS))
     at = np.stack(np.meshgrid(DAYS, -depth[inner], indexing="ij"), -1).reshape(-1, 2)
-    off = solution.theta(at).numpy().reshape(-1, len(DAYS), inner.sum()) - there.theta[:, inner]
-    return np.sqrt((off**2).mean((1, 2))).tolist()
+    off = solution.theta(at).numpy().reshape(len(DAYS), inner.sum()) - there.theta[:, inner]
+    return float(np.sqrt((off**2).mean()))
 
 
 CASES = [(soil, sigma) for sigma in SIGMAS for soil in SOILS]
 PARTS = {
     **{f"{soil}, {sigma:g}": lambda a=(soil, sigma): ours(*a) for soil, sigma in CASES},
     **{f"known rains, {soil}": lambda s=soil: ours(s, SIGMAS[1], JUMPS) for soil in SOILS},
+    **{f"no turns, {soil}": lambda s=soil: ours(s, SIGMAS[1], ()) for soil in SOILS},
     **{f"guess, {soil}": lambda s=soil: untrained(s) for soil in SOILS},
     **{f"long, {soil}": lambda s=soil: baseline.run(true(s), SIGMAS[1], SEEDS[0], baseline.LONG) for soil in SOILS},
     **{f"2021, {soil}, {sigma:g}": None for soil, sigma in CASES},
