@@ -408,6 +408,7 @@ def test_laws_without_any_free_value():
     assert found.constants == (0, 0, 0) and texts(found, found.chosen) == [f"pet*{FILLING}"]
 
 
+@pytest.mark.slow
 def test_factors_stay_in_their_own_range():
     """That of the term, which need not hold the zero of absent terms: the law is what was fitted."""
     library = Library([Term("x*y", {}, Range(-5.0, -1.0, "1/d", -2.0))])
@@ -419,6 +420,7 @@ def test_factors_stay_in_their_own_range():
     assert found.values(0)["u_x_0"] == -1.0 == found.laws(0)["u_x"].constants["u_x_k"].default
 
 
+@pytest.mark.slow
 def test_searches_that_make_no_sense(prey):
     samples, union, task = prey
     with pytest.raises(ConfigError, match="more than most=3"):
@@ -493,6 +495,7 @@ def test_operon_adds_what_a_library_lacks():
     assert torch.allclose(formula(*(given[n] for n in formula.reads)), samples.median("et"), atol=0.02)
 
 
+@pytest.mark.slow
 def test_operon_with_discover():
     """The interaction is not in the library, and comes with a factor that has the unit of the law."""
     pytest.importorskip("pyoperon")

@@ -578,7 +578,9 @@ class TestForwardSensitivity:
         with pytest.raises(ConfigError, match="No parameter, store or flux is called 'qmx'.*qmax"):
             forward_sensitivity(pose(MODEL, RECORD), START, ("qmx",), AllAtOnce())
 
-    @pytest.mark.parametrize("lanes", [False, True], ids=["few basins", "many basins"])
+    @pytest.mark.parametrize(
+        "lanes", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["few basins", "many basins"]
+    )
     @pytest.mark.parametrize("tableau", [SDIRK2, RK4], ids=name_of)
     def test_every_element_its_own_directions(self, tableau, lanes):
         """The compiled push, tile by tile and with own cuts, is that of PyTorch; only what was asked for comes back."""

@@ -17,6 +17,9 @@ PLACES = [str(p) for p in (ROOT, Path.home(), Path(sys.prefix)) if len(p.parts) 
 PRIVATE = re.compile("|".join(["/home/", "/Users/", "site-packages", r"[A-Z]:\\", *map(re.escape, PLACES)]))
 """What would tell on which machine a notebook was executed."""
 
+LONG = ("03_", "05_", "06_", "07_")
+"""Scripts that take more than a quarter of a minute: run with the slow tests."""
+
 each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
 
 
@@ -61,7 +64,10 @@ def test_notebook_says_nothing_of_the_machine(script):
     assert script.with_suffix(".ipynb").stat().st_size < LARGEST
 
 
-@each_script
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(s, id=s.stem, marks=[pytest.mark.slow] if s.stem.startswith(LONG) else []) for s in SCRIPTS],
+)
 def test_script_runs(script, tmp_path):
     """With the budgets cut; the scores mean nothing then."""
     for name in ("IPython", "pyet", "spotpy"):

@@ -327,7 +327,7 @@ FROZEN = 'dict(select="frozen", frozen_steps=torch.tensor([[3, 5], [2, 4], [7, 0
 
 @pytest.mark.parametrize(
     ("choice", "steps"),
-    [("{}", (1, 4, 9, 12, 16, 20)), (FROZEN, (1, 4, 6, 8, 11, 14))],
+    [pytest.param("{}", (1, 4, 9, 12, 16, 20), marks=pytest.mark.slow), (FROZEN, (1, 4, 6, 8, 11, 14))],
     ids=["choosing", "refit"],
 )
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path, choice, steps):

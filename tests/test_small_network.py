@@ -96,7 +96,7 @@ def test_one_output_replaces_a_quantity():
 @pytest.mark.parametrize(
     "solver",
     [
-        Stepping(RK4, substeps=3),
+        pytest.param(Stepping(RK4, substeps=3), marks=pytest.mark.slow),
         AllAtOnce(SDIRK2, tolerance=1e-12),
         Torchdiffeq("rk4", step_size=0.05),
     ],
