@@ -128,7 +128,7 @@ def test_residuals_of_another_device(free):
         column = Column(Grid.uniform(10.0, 40), law, Flux("q"), Head(0.0))
         asked = task(column=column, p=law.imitate(Gardner(), SOFT), psi0=-50.0, weights=0.5)
     bridge = Bridge(asked, (0, 1), True, True)
-    problem, extra = bridge.problem("meta"), bridge.extra().to("meta")
+    problem, extra = bridge.problem(), bridge.extra().to("meta")
     system = problem.system(problem.fields(bridge.seeds, 4, 2, "meta"), 0, Counts(12, 4), extra)
     normal = system.normal(system.start())
     assert normal.normal.is_meta and normal.normal.shape == (2, system.last.stop, system.last.stop)

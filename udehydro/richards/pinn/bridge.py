@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,24 +67,23 @@ class Bridge:
         """Of the member with most; physics has the same weight in all."""
         return int(self.measured().max())
 
-    def problem(self, device: torch.device | str = "cpu", **how) -> Problem:
-        """Without the weights of a stage; with laws on a device."""
+    def problem(self, **how) -> Problem:
+        """Without the weights of a stage."""
         task = self.task
         column, days = task.column, torch.as_tensor(days_of(task))
         last = len(column.layers) - 1
         ends = [end_of(task, w, days, r) for w, r in (("top", last), ("bottom", 0))] if self.boundaries else []
         events, scale = events_of(ends, float(days[0])), max((e.flux for e in ends), default=0.0)
         box = [(-float(column.grid.edges[c.stop]), -float(column.grid.edges[c.start])) for c in column.cells_of_layers]
-        regions = [self._region(i, days, edges, events, device) for i, edges in enumerate(box)][::-1]
+        regions = [self._region(i, days, edges, events) for i, edges in enumerate(box)][::-1]
         count = len(regions)
         walls = [e.wall for e in ends if e.wall is not None]
         return Problem(regions, walls, scale or self._flux(days), self._head(), self._data(days, count), **how)
 
-    def _region(self, i: int, days: Tensor, edges: tuple[float, float], events, device) -> Region:
+    def _region(self, i: int, days: Tensor, edges: tuple[float, float], events) -> Region:
         low, high = edges
         law = self.task.column.layers[i].law
-        there = law if torch.device(device).type == "cpu" else copy.deepcopy(law).to(device)
-        soil = Soil(there, lambda extra: self._values(i, extra), self._weights(law))
+        soil = Soil(law, lambda extra: self._values(i, extra), self._weights(law))
         return Region(Box((0.0, low), (float(days[-1]), high)), soil, self._psi0(i), events, (1,) if i == 0 else ())
 
     def _values(self, layer: int, extra: Tensor) -> dict:

@@ -23,7 +23,7 @@ from udehydro.richards.inversion.visited import bands
 from udehydro.richards.pinn.bridge import Bridge, days_of
 from udehydro.richards.pinn.problem import Counts
 from udehydro.richards.pinn.solution import Solution, solution_of
-from udehydro.richards.pinn.stages import Stage, ramped, train
+from udehydro.richards.pinn.stages import ramped, train
 from udehydro.richards.pinn.train import Adam, Levenberg
 from udehydro.training.levenberg import Normal, covariance_of
 
@@ -174,19 +174,14 @@ def learn(
     """
     heed(task, gauge)
     bridge = Bridge(task, seeds, boundaries, start)
+    problem = bridge.problem(form=form, stretch=stretch, early=early, flux_floor=flux_floor)
     rough, last = Levenberg(steps, settled=settled), Levenberg(steps)
     optimisers = [first or Adam(500), *[rough] * (len(ramp) - 1), last]
-
-    def plan(device: torch.device | str) -> list[Stage]:
-        problem = bridge.problem(device, form=form, stretch=stretch, early=early, flux_floor=flux_floor)
-        return ramped(problem, bridge.readings, optimisers, ramp, counts or Counts(2000, 200))
-
-    here = plan("cpu")
-    away = here if torch.device(device).type == "cpu" else plan(device)
-    fields = here[0].problem.fields(bridge.seeds, width, depth, device)
-    trained = train(away, fields, bridge.extra().to(device), keep=keep, progress=progress).back(here)
+    plan = ramped(problem, bridge.readings, optimisers, ramp, counts or Counts(2000, 200))
+    fields = problem.fields(bridge.seeds, width, depth, device)
+    trained = train(plan, fields, bridge.extra().to(device), keep=keep, progress=progress).back(plan)
     system = trained.system
-    solution, now = solution_of(here[-1].problem, trained), system.normal(system.start())
+    solution, now = solution_of(plan[-1].problem, trained), system.normal(system.start())
     measured = [i for i, t in enumerate(system.terms) if not t.mean]
     misfit = sum(now.parts[:, i] for i in measured) / bridge.measured()
     held = [v for v, t in zip(solution.held_out().values(), system.terms, strict=True) if t.mean]

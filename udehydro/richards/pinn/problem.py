@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -165,7 +165,12 @@ class Problem:
         self, fields: Sequence[Field], seed: int = 0, counts: Counts | None = None, extra: Extra | None = None
     ) -> System:
         """All residuals at points of a seed, on the device of the fields."""
-        counts, terms, like = counts or Counts(), [], fields[0].network.matrices[0]
+        like = fields[0].network.matrices[0]
+        here = replace(self, regions=[replace(r, soil=r.soil.to(like)) for r in self.regions])
+        return System(fields, here._terms(seed, counts or Counts(), like), extra)
+
+    def _terms(self, seed: int, counts: Counts, like: Tensor) -> list[Term]:
+        terms = []
         for i, r in enumerate(self.regions):
             at = points.inside(r.box, r.clock(self.early), counts.inside, seed + 31 * i, r.crowd, counts.until).to(like)
             name = "balance" if len(self.regions) == 1 else f"balance {i}"
@@ -174,8 +179,7 @@ class Problem:
             terms.append(balance(name, at, r.box, i, r.soil, self.flux, clock, w, r.sink, **more))
         terms += [self._wall(w, seed + 1000 + n, counts, like) for n, w in enumerate(self.walls) if w.kind != "kept"]
         terms += self._faces(seed + 2000, counts, like)
-        terms += [self._data(d.to(like)) for d in self.data]
-        return System(fields, terms, extra)
+        return terms + [self._data(d.to(like)) for d in self.data]
 
     def _wall(self, wall: Wall, seed: int, counts: Counts, like: Tensor) -> Term:
         region, i = self.regions[wall.region], wall.region

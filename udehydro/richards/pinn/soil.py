@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +31,13 @@ class Soil:
     law: SoilLaw | ContentLaw
     p: Known | Callable[[Tensor], Known]
     weights: Callable[[Tensor], Mapping[str, Tensor]] | None = None
+
+    def to(self, like: Tensor) -> Soil:
+        """With the law on the device of a tensor: a copy where it has to move."""
+        own = [] if isinstance(self.law, ContentLaw) else [*self.law.parameters(), *self.law.buffers()]
+        if all(t.device == like.device for t in own):
+            return self
+        return replace(self, law=copy.deepcopy(self.law).to(like.device))
 
     def at(self, extra: Tensor, psi: Tensor) -> Here:
         """The soil at heads (members, n), for unknowns (members, 1 or n, Q)."""

@@ -87,7 +87,7 @@ class Solution:
             inside = ((points >= low) & (points <= high)).all(1)
             if inside.any():
                 outputs = field(points[inside], orders or Orders((region.box.vertical,)))
-                found[:, inside] = of(outputs, region.soil, extra, region.box)
+                found[:, inside] = of(outputs, region.soil.to(points), extra, region.box)
         if bool(found.isnan().all(0).any()):
             raise ConfigError(f"The point {points[found.isnan().all(0)][0].tolist()} is in no region.")
         return found

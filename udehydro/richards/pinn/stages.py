@@ -97,7 +97,7 @@ class Trained:
     leak: Tensor
 
     def back(self, stages: Sequence[Stage]) -> Trained:
-        """The same on the CPU, for stages of the same problem there."""
+        """The same on the CPU."""
         if self.failed.device.type == "cpu":
             return self
         for f in self.system.fields:
