@@ -53,6 +53,16 @@ def clocked(late: int = LATE) -> pd.DataFrame:
     return table
 
 
+def daily(table: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
+    """Means of days, and what pyet needs beside their temperature."""
+    day, air = table.resample("D").mean(), table["airtemp_degC"].resample("D")
+    given = dict(
+        rs=0.0864 * day["solarrad_Wm2"], tmax=air.max(), tmin=air.min(), rh=day["relhum_perc"],
+        pressure=0.1 * day["airpressure_hPa"], **SITE,
+    )  # fmt: skip
+    return day, given
+
+
 @lru_cache
 def hourly() -> pd.DataFrame:
     """The same with doubtful rain cut, and with PET of grass [mm/d] by Priestley and Taylor (1972): that of a
@@ -61,12 +71,7 @@ def hourly() -> pd.DataFrame:
 
     table = clocked().copy()
     table["rain_mmday"] = table["rain_mmday"].clip(upper=STORM).where(~silent(table), 0.0)
-    day, sun = table.resample("D").mean(), table["solarrad_Wm2"]
-    air = table["airtemp_degC"].resample("D")
-    given = dict(
-        rs=0.0864 * day["solarrad_Wm2"], tmax=air.max(), tmin=air.min(), rh=day["relhum_perc"],
-        pressure=0.1 * day["airpressure_hPa"], **SITE,
-    )  # fmt: skip
+    (day, given), sun = daily(table), table["solarrad_Wm2"]
     pet = pyet.priestley_taylor(day["airtemp_degC"], **given).clip(lower=0.0)
     share = sun / sun.resample("D").transform("mean")
     table["pet_mmday"] = pet.reindex(table.index, method="ffill") * share.fillna(1.0)

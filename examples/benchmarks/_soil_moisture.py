@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 import torch
-from _schwingbach_data import DEPTHS, LATE, SITE, clocked
+from _schwingbach_data import DEPTHS, LATE, clocked, daily
 from torch import Tensor
 
 from udehydro import Balance, Forcing, Fraction, Positive, Range, Structure, flux, quantity
@@ -121,13 +121,7 @@ def weather(method: str) -> Forcing:
     """
     import pyet
 
-    table = clocked()
-    day = table.resample("D").mean()
-    air = table["airtemp_degC"].resample("D")
-    given = dict(
-        rs=0.0864 * day["solarrad_Wm2"], tmax=air.max(), tmin=air.min(), rh=day["relhum_perc"],
-        pressure=0.1 * day["airpressure_hPa"], **SITE,
-    )  # fmt: skip
+    day, given = daily(clocked())
     if method == "Penman-Monteith":
         pet = pyet.pm_fao56(day["airtemp_degC"], day["windspeed_ms"], **given)
     else:
