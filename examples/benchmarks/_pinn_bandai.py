@@ -64,8 +64,8 @@ class Networks(nn.Module):
         self.retention, self.conductivity = (Monotone(*curve, 2 * seed + i) for i in range(2))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Water content and residual [1/d] at the jets of points (1, channel, n, 2)."""
-        log, log_t, log_z, log_zz = self.field(features, ORDERS)[0, ..., 0].unbind(0)
+        """Water content and residual [1/d] at the jets of points (1, 2, channel, n)."""
+        log, log_t, log_z, log_zz = self.field(features, ORDERS)[0, 0].unbind(0)
         m, m_slope = self.retention(-log)
         n, n_slope = self.conductivity(-log)
         psi, theta, k = -torch.exp(log), torch.sigmoid(m), torch.exp(n)
@@ -75,7 +75,7 @@ class Networks(nn.Module):
 
 
 def features(t: Tensor, z: Tensor) -> Tensor:
-    return torch.stack([j.channels for j in coordinates(torch.stack([t, z], -1), ORDERS)], -1).unsqueeze(0)
+    return torch.stack([j.channels for j in coordinates(torch.stack([t, z], -1), ORDERS)]).unsqueeze(0)
 
 
 @dataclass(eq=False)
@@ -100,7 +100,7 @@ class Fitted:
     def psi(self, t, z) -> np.ndarray:
         """Head [cm] at times [d] and heights [cm], of one shape."""
         t, z = (torch.as_tensor(np.asarray(x, float)) for x in np.broadcast_arrays(t, z))
-        at = torch.stack([t.flatten(), z.flatten()], -1)[None, None]
+        at = torch.stack([t.flatten(), z.flatten()])[None, :, None]
         return -torch.exp(self.networks.field(at, Orders())).reshape(t.shape).numpy()
 
     def theta(self, psi) -> np.ndarray:

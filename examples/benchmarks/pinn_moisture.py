@@ -21,7 +21,7 @@ from udehydro.richards.inversion import Observed
 from udehydro.richards.laws import VanGenuchten, soil_class
 from udehydro.richards.pinn import Adam, Counts, learn_contents, turns
 
-SEEDS = tuple(range(10))
+SEEDS, UNSEEN = tuple(range(10)), tuple(range(20, 30))
 BEGIN = VanGenuchten(), soil_class(GUESS) | {"entry": ENTRY}
 EXACT = 1e-3
 """What readings without errors count as being good to."""
@@ -78,6 +78,7 @@ PARTS = {
     **{f"{soil}, {sigma:g}": lambda a=(soil, sigma): ours(*a) for soil, sigma in CASES},
     **{f"known rains, {soil}": lambda s=soil: ours(s, SIGMAS[1], JUMPS) for soil in SOILS},
     **{f"no turns, {soil}": lambda s=soil: ours(s, SIGMAS[1], ()) for soil in SOILS},
+    **{f"unseen, {soil}": lambda s=soil: ours(s, SIGMAS[-1], seeds=UNSEEN) for soil in SOILS},
     **{f"guess, {soil}": lambda s=soil: untrained(s) for soil in SOILS},
     **{f"long, {soil}": lambda s=soil: baseline.run(true(s), SIGMAS[1], SEEDS[0], baseline.LONG) for soil in SOILS},
     **{f"2021, {soil}, {sigma:g}": None for soil, sigma in CASES},

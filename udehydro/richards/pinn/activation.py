@@ -18,20 +18,20 @@ from udehydro.solvers import chain_numba
 
 
 def forward(v: Tensor, pairs: Sequence[int]) -> None:
-    """Turn jets v (members, channel, ...), contiguous, into those of tanh(v).
+    """Turn jets v (members, unit, channel, n), contiguous, into those of tanh(v).
 
     Channels are the value, first derivatives, and second derivatives; ``pairs`` holds for each second derivative the
     channel of its first.
     """
-    value, first = v[:, 0].tanh_(), v.shape[1] - len(pairs)
+    value, first = v[:, :, 0].tanh_(), v.shape[2] - len(pairs)
     if first == 1:
         return
     if chain_numba.usable(v):
         _loops().forward(v.numpy(), np.array(pairs, np.int64))
         return
     for k, i in enumerate(pairs):
-        v[:, first + k] -= 2.0 * value * v[:, i] ** 2
-    v[:, 1:] *= (1.0 - value**2).unsqueeze(1)
+        v[:, :, first + k] -= 2.0 * value * v[:, :, i] ** 2
+    v[:, :, 1:] *= (1.0 - value**2).unsqueeze(2)
 
 
 def backward(y: Tensor, g: Tensor, pairs: Sequence[int]) -> None:
@@ -39,15 +39,15 @@ def backward(y: Tensor, g: Tensor, pairs: Sequence[int]) -> None:
     if chain_numba.usable(y):
         _loops().backward(y.numpy(), g.numpy(), np.array(pairs, np.int64))
         return
-    value, first = y[:, 0], y.shape[1] - len(pairs)
+    value, first = y[:, :, 0], y.shape[2] - len(pairs)
     slope = 1.0 - value**2
-    whole = slope * g[:, 0] - 2.0 * value * (g[:, 1:] * y[:, 1:]).sum(1)
-    moved = [2.0 * y[:, i] * g[:, first + k] for k, i in enumerate(pairs)]
-    g *= slope.unsqueeze(1)
+    whole = slope * g[:, :, 0] - 2.0 * value * (g[:, :, 1:] * y[:, :, 1:]).sum(2)
+    moved = [2.0 * y[:, :, i] * g[:, :, first + k] for k, i in enumerate(pairs)]
+    g *= slope.unsqueeze(2)
     for part, i in zip(moved, pairs, strict=True):
-        whole -= part * y[:, i]
-        g[:, i] -= 2.0 * value * part
-    g[:, 0] = whole
+        whole -= part * y[:, :, i]
+        g[:, :, i] -= 2.0 * value * part
+    g[:, :, 0] = whole
 
 
 def _loops():

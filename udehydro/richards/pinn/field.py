@@ -59,7 +59,7 @@ def _unit(jet: Jet, low: float, high: float) -> Jet:
 
 
 class Prepared(NamedTuple):
-    """What a field needs of points that stay: jets of features (1, channel, n, inputs), and of the known part and the
+    """What a field needs of points that stay: jets of features (1, inputs, channel, n), and of the known part and the
     factor of the network, channels (channel, 1 or members, n)."""
 
     features: Tensor
@@ -75,7 +75,7 @@ class Prepared(NamedTuple):
             channels = jet.channels[..., part]
             return Jet(channels if index is None or channels.shape[1] == 1 else channels[:, index], jet.orders)
 
-        return Prepared(self.features[:, :, part], cut(self.known), cut(self.gate))
+        return Prepared(self.features[..., part], cut(self.known), cut(self.gate))
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,14 @@ class Field:
 
     def prepare(self, points: Tensor, orders: Orders) -> Prepared:
         """All that does not change with the weights at points (n, D)."""
-        features = torch.stack([j.channels for j in self.features(points, orders)], dim=-1)
+        features = torch.stack([j.channels for j in self.features(points, orders)])
         now = coordinates(points, orders)
         made = [None if f is None else _wide(f(now)) for f in (self.known, self.gate)]
         return Prepared(features.unsqueeze(0), *made)
 
     def outputs(self, prepared: Prepared, channels: Tensor, orders: Orders) -> list[Jet]:
         """Jets of the head [cm] and of the fluxes [cm/d], channels (channel, members, n), from those of the network."""
-        u, *fluxes = (Jet(c, orders) for c in channels.movedim(1, 0).unbind(-1))
+        u, *fluxes = (Jet(c.movedim(1, 0), orders) for c in channels.unbind(1))
         psi = self._head(u, prepared) if self.join is None else self.join(u, prepared.known, prepared.gate)
         return [psi, *(q * self.flux for q in fluxes)]
 

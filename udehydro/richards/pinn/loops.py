@@ -13,11 +13,11 @@ PIECE = 256
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
 def forward(v, pairs):
-    members, channels = v.shape[:2]
-    rows, first = v.reshape(members, channels, -1), channels - len(pairs)
+    members, width, channels, n = v.shape
+    rows, first = v.reshape(members * width, channels, n), channels - len(pairs)
     one, two = v.dtype.type(1), v.dtype.type(2)
-    for m in range(members):
-        for start in range(0, rows.shape[2], PIECE):
+    for m in range(len(rows)):
+        for start in range(0, n, PIECE):
             value = rows[m, 0, start : start + PIECE]
             for k in range(len(pairs)):
                 slope, bend = rows[m, pairs[k], start : start + PIECE], rows[m, first + k, start : start + PIECE]
@@ -32,12 +32,12 @@ def forward(v, pairs):
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
 def backward(y, g, pairs):
-    members, channels = y.shape[:2]
+    members, width, channels, n = y.shape
     first = channels - len(pairs)
-    jets, grads = y.reshape(members, channels, -1), g.reshape(members, channels, -1)
+    jets, grads = y.reshape(members * width, channels, n), g.reshape(members * width, channels, n)
     one, two = y.dtype.type(1), y.dtype.type(2)
-    for m in range(members):
-        for start in range(0, jets.shape[2], PIECE):
+    for m in range(len(jets)):
+        for start in range(0, n, PIECE):
             stop = start + PIECE
             value, whole = jets[m, 0, start:stop], grads[m, 0, start:stop]
             for i in range(len(value)):

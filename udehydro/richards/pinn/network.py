@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -103,7 +104,7 @@ class Network(nn.Module):
         return [w for pair in zip(self.matrices, self.biases, strict=True) for w in pair]
 
     def forward(self, features: Tensor, orders: Orders, weights: Sequence[Tensor] | None = None) -> Tensor:
-        """Jets (members, channel, n, outputs) at the jets of features (1 or members, channel, n, inputs)."""
+        """Jets (members, outputs, channel, n) at the jets of features (1 or members, inputs, channel, n)."""
         return _Jets.apply(features, orders, *(self.weights() if weights is None else weights))
 
 
@@ -121,23 +122,44 @@ class _Jets(torch.autograd.Function):
     def backward(ctx, grad):
         found = [None] * len(ctx.weights)
         for i, delta, into in deltas(ctx.kept, ctx.weights, ctx.orders, grad):
-            found[2 * i] = torch.bmm(into.flatten(1, 2).transpose(1, 2), delta.flatten(1, 2))
-            found[2 * i + 1] = delta[:, 0].sum(1)
+            found[2 * i] = torch.bmm(into.flatten(2), delta.flatten(2).mT)
+            found[2 * i + 1] = delta[:, :, 0].sum(-1)
         return None, None, *found
 
 
 Kept = list[Tensor]
-"""Features and, behind each activation, jets (members, channel, n, width)."""
+"""Features and, behind each activation, jets (members, width, channel, n). Points come last: there are enough of them
+for what a processor does at once, which few units are not."""
+
+
+class Scratch:
+    """Arrays that one block of points takes after the other. New ones cost as much as a layer: the system gives fresh
+    memory page by page."""
+
+    def __init__(self):
+        self.arrays: dict[object, Tensor] = {}
+
+    def __call__(self, name: object, like: Tensor, *shape: int) -> Tensor:
+        """An array of this name and shape, with what was left in it."""
+        size, found = math.prod(shape), self.arrays.get(name)
+        if found is None or len(found) < size or found.dtype != like.dtype or found.device != like.device:
+            found = self.arrays[name] = like.new_empty(size)
+        return found[:size].view(shape)
+
+
+def fresh(name: object, like: Tensor, *shape: int) -> Tensor:
+    return like.new_empty(shape)
 
 
 @torch.no_grad()
-def run(features: Tensor, orders: Orders, weights: Sequence[Tensor]) -> tuple[Kept, Tensor]:
-    """All layers forward."""
-    members, (channels, n) = len(weights[0]), features.shape[1:3]
+def run(features: Tensor, orders: Orders, weights: Sequence[Tensor], array=fresh) -> tuple[Kept, Tensor]:
+    """All layers forward; ``array`` makes arrays, or takes them from a :class:`Scratch`."""
+    members, (channels, n) = len(weights[0]), features.shape[2:]
     kept: Kept = [features.expand(members, -1, -1, -1).contiguous()]
     for w, b in zip(weights[::2], weights[1::2], strict=True):
-        v = torch.bmm(kept[-1].flatten(1, 2), w).view(members, channels, n, w.shape[-1])
-        v[:, 0].add_(b.unsqueeze(1))
+        v = array(len(kept), w, members, w.shape[-1], channels, n)
+        torch.bmm(w.mT, kept[-1].flatten(2), out=v.flatten(2))
+        v[:, :, 0].add_(b.unsqueeze(-1))
         if 2 * len(kept) == len(weights):
             return kept, v
         activation.forward(v, orders.pairs)
@@ -145,14 +167,24 @@ def run(features: Tensor, orders: Orders, weights: Sequence[Tensor]) -> tuple[Ke
     raise AssertionError("a network has layers")
 
 
-def deltas(kept: Kept, weights: Sequence[Tensor], orders: Orders, grad: Tensor):
+def deltas(kept: Kept, weights: Sequence[Tensor], orders: Orders, grad: Tensor, array=fresh):
     """From the last layer to the first: its number, derivatives by its jets before activation, and its inputs."""
     g = grad.contiguous()
     for i in range(len(kept) - 1, -1, -1):
         yield i, g, kept[i]
         if i:
-            g = torch.bmm(g.flatten(1, 2), weights[2 * i].detach().transpose(1, 2)).view_as(kept[i])
-            activation.backward(kept[i], g, orders.pairs)
+            back = array(-1 - i % 2, g, *kept[i].shape)
+            torch.bmm(weights[2 * i].detach(), g.flatten(2), out=back.flatten(2))
+            activation.backward(kept[i], back, orders.pairs)
+            g = back
+
+
+@torch.no_grad()
+def add_gradient(kept: Kept, weights: Sequence[Tensor], orders: Orders, grad: Tensor, array=fresh) -> None:
+    """Add to ``grad`` of all weights the derivatives of a number, from those by its jets."""
+    for i, delta, into in deltas(kept, weights, orders, grad, array):
+        weights[2 * i].grad.baddbmm_(into.flatten(2), delta.flatten(2).mT)
+        weights[2 * i + 1].grad += delta[:, :, 0].sum(-1)
 
 
 def by_sample(kept: Kept, weights: Sequence[Tensor], orders: Orders, grad: Tensor, out: Tensor) -> None:
@@ -160,9 +192,7 @@ def by_sample(kept: Kept, weights: Sequence[Tensor], orders: Orders, grad: Tenso
     sizes = [w[0].numel() for w in weights]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     for i, delta, into in deltas(kept, weights, orders, grad):
-        n, b = delta.shape[2:]
-        outer = into.movedim(1, -1).reshape(-1, into.shape[-1], delta.shape[1]) @ delta.movedim(1, 2).reshape(
-            -1, delta.shape[1], b
-        )
+        (a, channels, n), b = into.shape[1:], delta.shape[1]
+        outer = into.movedim(-1, 1).reshape(-1, a, channels) @ delta.permute(0, 3, 2, 1).reshape(-1, channels, b)
         out[..., starts[2 * i] : starts[2 * i] + sizes[2 * i]] = outer.reshape(-1, n, sizes[2 * i])
-        out[..., starts[2 * i + 1] : starts[2 * i + 1] + b] = delta[:, 0]
+        out[..., starts[2 * i + 1] : starts[2 * i + 1] + b] = delta[:, :, 0].mT

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from udehydro.richards.pinn.field import Field
 from udehydro.richards.pinn.jets import Jet, Orders
-from udehydro.richards.pinn.network import by_sample, run
+from udehydro.richards.pinn.network import Scratch, add_gradient, by_sample, fresh, run
 from udehydro.training.levenberg import Normal
 
 BLOCK, MOST = 500, 4000
 """Points of which normal equations are made at once; most points of which a gradient is."""
-CACHE = 4_000_000
+CACHE = 8_000_000
 """Bytes of jets that are worked on at once for a gradient, so that they stay in the cache."""
 
 Outputs = Sequence[Sequence[Jet]]
@@ -94,6 +94,7 @@ class System:
         network = self.fields[0].network
         self.extra = extra or Extra.none(network.members, network.matrices[0])
         self.prepared = [[self.fields[f].prepare(t.points, t.orders) for f in t.fields] for t in self.terms]
+        self.scratch = [Scratch() for _ in range(max(len(t.fields) for t in self.terms))]
         sizes = [f.network.size for f in self.fields]
         edges = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
         self.places = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
@@ -125,16 +126,21 @@ class System:
         self.extra.values = x[:, self.last].clone()
 
     def loss(self, weights: Sequence[Sequence[Tensor]], extra: Tensor) -> Tensor:
-        """Half of chi2 by term (terms, members), its gradient put into ``weights`` and ``extra``, which are leaves."""
+        """Half of chi2 by term (terms, members), its gradient added to that of ``weights`` and ``extra``, leaves."""
         found, every = [], torch.arange(len(extra), device=extra.device)
+        for w in (w for several in weights for w in several if w.grad is None):
+            w.grad = torch.zeros_like(w)
         for term, prepared in zip(self.terms, self.prepared, strict=True):
             total = 0.0
             for part in term.blocks(self._cached(term)):
-                outputs = self._outputs(term, prepared, weights, part)
+                kept, leaves, outputs = self._open(term, prepared, weights, part, self.scratch)
                 rows = term.scale * term.rows(outputs, extra.unsqueeze(1), part, every)
                 half = 0.5 * (rows**2).sum((1, 2))
                 half.sum().backward()
                 total = total + half.detach()
+                for (i, layers), jets, array in zip(kept, leaves, self.scratch, strict=False):
+                    if jets.grad is not None:
+                        add_gradient(layers, weights[i], term.orders, jets.grad, array)
             found.append(total)
         if extra.shape[1]:
             off = 0.5 * (self.extra.precision * (extra - self.extra.likely) ** 2).sum(1)
@@ -220,15 +226,20 @@ class System:
         size = w.members * term.orders.channels * sum(w.sizes[1:-1]) * w.matrices[0].element_size()
         return min(max(CACHE // size, BLOCK // 2), MOST)
 
-    def _rows(self, term: Term, prepared, weights, extra: Tensor, part: slice, index: Tensor):
-        """Where derivatives belong, residuals (m, n R) and derivatives (m, n R, P) of points."""
-        kept, outputs, leaves = [], [], []
-        for i, p in zip(term.fields, prepared, strict=True):
-            here, field = p.take(part, index), self.fields[i]
-            layers, channels = run(here.features, term.orders, weights[i])
+    def _open(self, term: Term, prepared, weights, part: slice, arrays, index: Tensor | None = None):
+        """Layers of the fields of a term at points, jets of their networks, which are leaves, and of their outputs."""
+        kept, leaves, outputs = [], [], []
+        for i, p, array in zip(term.fields, prepared, arrays, strict=False):
+            here = p.take(part, index)
+            layers, channels = run(here.features, term.orders, weights[i], array)
             leaves.append(channels.requires_grad_())
             kept.append((i, layers))
-            outputs.append(field.outputs(here, channels, term.orders))
+            outputs.append(self.fields[i].outputs(here, channels, term.orders))
+        return kept, leaves, outputs
+
+    def _rows(self, term: Term, prepared, weights, extra: Tensor, part: slice, index: Tensor):
+        """Where derivatives belong, residuals (m, n R) and derivatives (m, n R, P) of points."""
+        kept, leaves, outputs = self._open(term, prepared, weights, part, [fresh] * len(prepared), index)
         n = part.stop - part.start
         if extra.shape[1]:
             leaves.append(extra.unsqueeze(1).expand(-1, n, -1).clone().requires_grad_())
