@@ -164,11 +164,11 @@ def again(found: dict) -> str:
         for name in ("D", "K"):
             times = np.median([r[name] for r in old]) / np.median(new[name])
             told.append(f"{name} of {soil} {pair(new[name])} ({times:.1f})")
-    return f"""These seeds were judged twice before: with priors about twice as wide, then with the present ones, both without
-turns. Either way three of 18 goals were missed, all at sigma 0.01: K of sandy loam (3.9, then 4.6 times smaller), D
-(4.5, 4.8) and K of silt loam (4.3, 4.9). Priors and turns were then settled on seeds 100 to 104. Ten seeds more, opened
-once when all was settled, at sigma {SIGMAS[-1]:g}, and in brackets how many times smaller than the median of the
-baseline above: {"; ".join(told)}."""
+    return f"""These seeds were judged twice before: with priors about twice as wide, and with the present ones, both
+without turns. Either way three of 18 goals were missed, all at sigma 0.01: K of sandy loam (3.9, then 4.6 times
+smaller), D (4.5, 4.8) and K of silt loam (4.3, 4.9). Priors and turns were then settled on seeds 100 to 104. Ten seeds
+more, opened once when all was settled, at sigma {SIGMAS[-1]:g}, and in brackets how many times smaller than the median
+of the baseline above: {"; ".join(told)}."""
 
 
 def picture(found: dict, truths: dict[str, Truth]) -> None:

@@ -248,9 +248,9 @@ head; its row against nested, head says what the choice of the form is worth, th
 
 {table(["", *head_row], ratios)}
 
-In single precision about three fifths of the time of jets are products of matrices near the peak of the processor, and
-nested differentiation has about as many of them; what it loses elsewhere decides, and that moves with the state of the
-machine: 1.5 in two runs on a quiet one, 2.0 in one on a busy one.
+Jets lie with points last in memory, which processors take many of at once, and their arrays go from one block to the
+next. In single precision most of what is left is products of matrices near the peak of the processor, of which nested
+differentiation has as many.
 
 Load of the machine (running tasks, mean of a minute) {load[0]:.1f} before and {load[1]:.1f} after, on
 {os.cpu_count()} cores. Where that is above one or two, times are too long, and those of two threads say little."""

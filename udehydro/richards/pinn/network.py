@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -137,18 +136,18 @@ class Scratch:
     memory page by page."""
 
     def __init__(self):
-        self.arrays: dict[object, Tensor] = {}
+        self.arrays: dict[tuple[int, ...], Tensor] = {}
 
-    def __call__(self, name: object, like: Tensor, *shape: int) -> Tensor:
-        """An array of this name and shape, with what was left in it."""
-        size, found = math.prod(shape), self.arrays.get(name)
-        if found is None or len(found) < size or found.dtype != like.dtype or found.device != like.device:
-            found = self.arrays[name] = like.new_empty(size)
-        return found[:size].view(shape)
+    def __call__(self, like: Tensor, *name: int) -> Tensor:
+        """The array (members, width, channel, n) of a name that ends in this shape, with what was left in it."""
+        found = self.arrays.get(name)
+        if found is None:
+            found = self.arrays[name] = like.new_empty(name[-4:])
+        return found
 
 
-def fresh(name: object, like: Tensor, *shape: int) -> Tensor:
-    return like.new_empty(shape)
+def fresh(like: Tensor, *name: int) -> Tensor:
+    return like.new_empty(name[-4:])
 
 
 @torch.no_grad()
@@ -157,7 +156,7 @@ def run(features: Tensor, orders: Orders, weights: Sequence[Tensor], array=fresh
     members, (channels, n) = len(weights[0]), features.shape[2:]
     kept: Kept = [features.expand(members, -1, -1, -1).contiguous()]
     for w, b in zip(weights[::2], weights[1::2], strict=True):
-        v = array(len(kept), w, members, w.shape[-1], channels, n)
+        v = array(w, len(kept), members, w.shape[-1], channels, n)
         torch.bmm(w.mT, kept[-1].flatten(2), out=v.flatten(2))
         v[:, :, 0].add_(b.unsqueeze(-1))
         if 2 * len(kept) == len(weights):
@@ -173,7 +172,7 @@ def deltas(kept: Kept, weights: Sequence[Tensor], orders: Orders, grad: Tensor, 
     for i in range(len(kept) - 1, -1, -1):
         yield i, g, kept[i]
         if i:
-            back = array(-1 - i % 2, g, *kept[i].shape)
+            back = array(g, -1 - i % 2, *kept[i].shape)
             torch.bmm(weights[2 * i].detach(), g.flatten(2), out=back.flatten(2))
             activation.backward(kept[i], back, orders.pairs)
             g = back
