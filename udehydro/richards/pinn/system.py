@@ -232,7 +232,8 @@ class System:
         for i, p, array in zip(term.fields, prepared, arrays, strict=False):
             here = p.take(part, index)
             layers, channels = run(here.features, term.orders, weights[i], array)
-            leaves.append(channels.requires_grad_())
+            channels = channels.detach().requires_grad_()  # a leaf of its own: the array is used again
+            leaves.append(channels)
             kept.append((i, layers))
             outputs.append(self.fields[i].outputs(here, channels, term.orders))
         return kept, leaves, outputs
