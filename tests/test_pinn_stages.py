@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from test_pinn_learn import task
-from test_pinn_solve import LOAM, layered, soft, unknowns
+from test_pinn_solve import LOAM, SOFT, layered, soft, unknowns
 
 from udehydro.errors import ConfigError, SolverError
 from udehydro.plot import training_curve
@@ -95,7 +95,7 @@ def test_slabs_are_resumed(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("problem", "how"),
     [
-        (lambda: soft(soil=Soil(laws.Gardner(), LOAM)), {}),
+        (lambda: soft(soil=Soil(laws.Gardner(), SOFT | {"alpha": 0.9})), {}),
         (lambda: soft(early=1.0), {}),
         (soft, {"seeds": (1,)}),
         (soft, {"width": 6}),
@@ -156,7 +156,7 @@ def test_a_member_that_fails_on_the_way_goes_back(monkeypatch):
 
 @pytest.mark.parametrize("stages", [(Adam(3),), (Levenberg(3),)])
 def test_nothing_goes_on_where_all_fail(stages):
-    nowhere = soft(soil=Soil(laws.Gardner(), LOAM | {"Ks": torch.nan}))
+    nowhere = soft(soil=Soil(laws.Gardner(), SOFT | {"Ks": torch.nan}))
     with pytest.raises(SolverError, match=r"1/1.*no member.*seeds 0, 5.*scales") as error:
         solve(nowhere, **SMALL | {"stages": stages, "seeds": (0, 5)})
     assert error.value.failed.tolist() == [True, True]

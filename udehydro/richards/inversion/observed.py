@@ -32,7 +32,7 @@ class Observed:
     values : (T + 1, *batch) at edges, (T, *batch) in intervals; of several sensors (T + 1, *batch, sensor). NaN where
         nothing was measured.
     sigma : standard deviation of an error, broadcast to values.
-    depth : of sensors [cm], a number or several.
+    depth : of sensors [cm] below the surface, positive downward, a number or several.
     support : height of soil [cm] that a sensor averages over; 0 is a point.
     log : whether errors are of the logarithm of the magnitude (tensiometers of so many per cent).
     cumulative : whether volumes add up from the start: values (T + 1, ...), the first of them zero or missing.
@@ -40,10 +40,10 @@ class Observed:
     Raises
     ------
     ConfigError
-        For a kind that is unknown, and a depth that is missing or not asked for.
+        For a kind that is unknown, a depth that is missing or not asked for, and one above the surface.
     DataError
-        For a sigma that is not above zero, for infinite values, water contents that are not 0 to 1, heads most of which
-        stand above the surface, and where nothing is measured at all.
+        For a sigma that is not above zero or not finite, for infinite values, water contents that are not 0 to 1, heads
+        most of which stand above the surface, and where nothing is measured at all.
 
     Warns
     -----
@@ -70,6 +70,9 @@ class Observed:
                 if self.kind in POINTS
                 else f"'{self.kind}' has no depth: it is of the whole column."
             )
+        for d in np.atleast_1d(self.depth) if self.depth is not None else ():
+            if not 0.0 <= d < np.inf:
+                raise ConfigError(f"'{self.kind}' at {d:g} cm: depths are cm below the surface, positive downward.")
         if self.cumulative and self.kind not in VOLUMES:
             raise ConfigError(f"'{self.kind}' is no volume: it does not add up.")
         values = self.values if isinstance(self.values, Tensor) else np.array(self.values, dtype="float64")  # of pandas
@@ -82,8 +85,12 @@ class Observed:
             raise DataError(
                 f"The series '{self.kind}' has {'infinite values' if bool(measured.any()) else 'no values'}."
             )
-        if not bool((sigma.expand_as(values)[measured] > 0.0).all()):
-            raise DataError(f"sigma of '{self.kind}' has to be above zero wherever something was measured.")
+        erring = sigma.expand_as(values)[measured]
+        if not bool(((erring > 0.0) & ~erring.isinf()).all()):
+            raise DataError(
+                f"sigma of '{self.kind}' has to be above zero and finite where something was measured; what is not to "
+                "count is NaN in values."
+            )
         if self.log and bool((values[measured] == 0.0).any()):
             raise DataError(f"'{self.kind}' has zeros, which have no logarithm: mask them (NaN), or log=False.")
         if self.log and self.kind == "psi" and bool((values[measured] > 0.0).any() & (values[measured] < 0.0).any()):

@@ -12,6 +12,7 @@ from torch.func import hessian, jacfwd, vmap
 
 from udehydro.errors import ConfigError
 from udehydro.richards.pinn import points, residuals, volumes
+from udehydro.richards.pinn.checks import check_box, check_places, check_soils, check_stack
 from udehydro.richards.pinn.clock import Clock
 from udehydro.richards.pinn.field import Ansatz, Box, Features, Field, Profile, product, start_gate, wall_gate
 from udehydro.richards.pinn.jets import Jet
@@ -39,6 +40,11 @@ class Region:
     crowd : walls toward which points crowd, as in :func:`~udehydro.richards.pinn.points.inside`.
     sink : water taken up [1/d] at points (n, D).
     ansatz : a form of the head instead of what ``psi0`` and kept walls make it; it has to keep these itself.
+
+    Raises
+    ------
+    ConfigError
+        For a box that ends before it begins.
     """
 
     box: Box
@@ -48,6 +54,9 @@ class Region:
     crowd: tuple[int, ...] = ()
     sink: Callable[[Tensor], Tensor] | None = None
     ansatz: Ansatz | None = None
+
+    def __post_init__(self):
+        check_box(self.box)
 
     def clock(self, early: float) -> Clock:
         return Clock(self.box.low[0], self.box.high[0], self.events, early)
@@ -108,7 +117,8 @@ class Weights:
 class Problem:
     """Regions, walls, data, and scales.
 
-    Regions that touch are joined: above each other heads and fluxes agree, one after the other heads do.
+    Regions that touch are joined: above each other heads and fluxes agree, one after the other heads do. Edges touch
+    where they are the same number.
 
     Attributes
     ----------
@@ -121,6 +131,12 @@ class Problem:
     weights : of the residuals.
     flux_floor : share of the scale above which fluxes obey Darcy's law to a share of themselves, so that dry soil
         counts as wet soil does, 0.1 say; None for all to a share of the scale. Of the form ``"mixed"``.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown form, scales that are not above zero, walls and data of a region that is not there, regions above
+        each other that do not touch, and plain values of soils that a column would refuse.
     """
 
     regions: Sequence[Region]
@@ -139,6 +155,12 @@ class Problem:
             raise ConfigError(f"flux_floor={self.flux_floor} is above zero, and of form='mixed': fluxes as outputs.")
         if self.form not in FORMS:
             raise ConfigError(f"form is {', '.join(FORMS)}; not '{self.form}'.{suggest(self.form, FORMS)}")
+        for name, unit in (("flux", "cm/d"), ("head", "cm")):
+            if not 0.0 < (scale := getattr(self, name)) < math.inf:
+                raise ConfigError(f"{name}={scale} is a scale [{unit}]: a usual size, above zero.")
+        check_places({"wall": self.walls, "data": self.data}, len(self.regions))
+        check_stack([r.box for r in self.regions])
+        check_soils([r.soil for r in self.regions])
 
     def fields(
         self, seeds: Sequence[int], width: int = 14, depth: int = 3, device: torch.device | str = "cpu"
