@@ -43,6 +43,27 @@ def test_missing_readings_and_the_clearest():
     assert len(few) == 4 and max(nearest(few)) < 0.05
 
 
+def test_a_dead_sensor_is_passed_over():
+    sensors = wetting(0.003)
+    expected = turns(DAYS, sensors)
+    values = torch.cat([torch.full_like(sensors.values[:, :1], torch.nan), sensors.values], 1)
+    values[:5, 0] = 0.2  # one less than a trend and a mean take
+    assert turns(DAYS, Observed("theta", values, 0.003, (0.5, 8.0, 1.0))) == expected
+    values[5:, 1:] = torch.nan
+    with pytest.raises(ConfigError, match="No sensor has 6 readings.*at 0.5, 8, 1 cm"):
+        turns(DAYS, Observed("theta", values, 0.003, (0.5, 8.0, 1.0)))
+    assert len(turns(DAYS, Observed("theta", values, 0.003, (0.5, 8.0, 1.0)), after=2)) >= 1
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 5])
+def test_a_clear_step_is_early_by_no_more_than_the_mean_is_long(after):
+    upper = torch.where(torch.as_tensor(DAYS) > 1.0, 0.3, 0.1).to(torch.float64)
+    upper = upper + 1e-3 * torch.as_tensor(np.random.default_rng(0).standard_normal(251))
+    last = np.flatnonzero(DAYS <= 1.0)[-1]  # reading before the step
+    early = last - np.flatnonzero(DAYS == turns(DAYS, Observed("theta", upper, 1e-3, 1.0), after=after)[1])[0]
+    assert early == after - 1
+
+
 def test_what_is_no_record_is_refused():
     sensors = wetting(0.005)
     with pytest.raises(ConfigError, match="one record"):
@@ -51,3 +72,10 @@ def test_what_is_no_record_is_refused():
         turns(DAYS[::-1], sensors)
     with pytest.raises(ConfigError, match="one record"):
         turns(DAYS, Observed("theta", sensors.values.unsqueeze(1), 0.005, (8.0, 1.0)))
+    with pytest.raises(ConfigError, match="column for each sensor"):
+        turns(DAYS, Observed("theta", sensors.values, 0.005, (8.0, 1.0, 2.0)))
+    with pytest.raises(ConfigError, match="not of psi at 1 cm"):
+        turns(DAYS, Observed("psi", torch.full((251,), -50.0), 1.0, 1.0))
+    for name, few in (("before", 1), ("after", 0), ("most", 0)):
+        with pytest.raises(ConfigError, match=f"{name}={few}"):
+            turns(DAYS, sensors, **{name: few})

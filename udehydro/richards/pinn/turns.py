@@ -18,33 +18,43 @@ def turns(
 
     A line through the last readings is carried on, and compared with the mean of the next ones. Where these are further
     from it than errors of both explain, the sensor has turned, and a new trend begins. What changes slowly is found
-    late or not at all.
+    late or not at all; a clear step is put up to ``after`` - 1 readings early, where the mean first has some of it.
 
     Parameters
     ----------
     days : times of the readings (T,) [d], rising.
-    sensors : one record, values (T,) or (T, sensor), with the standard deviation of its errors.
+    sensors : one record of theta, values (T,) or (T, sensor), with the standard deviation of its errors. The uppermost
+        sensor with readings enough for a trend and a mean is asked.
     before, after : readings of the trend, at most, and of the mean.
     level : standard deviations of the difference that count as a turn.
-    most : of the turns, the clearest are taken.
+    most : times at most, the start among them; the clearest are taken.
 
     Returns
     -------
-    Times [d], rising: of the last reading that still was in the trend.
+    Times [d], rising: the start, and of every turn the reading before the first that the mean takes in.
 
     Raises
     ------
     ConfigError
-        For readings of several members, other lengths, and times that do not rise.
+        For other kinds than theta, readings of several members, other lengths, times that do not rise, sensors with too
+        few readings, and numbers of readings or times that make no sense.
     """
-    days = np.asarray(days, float)
+    if sensors.kind != "theta":
+        raise ConfigError(f"Turns are those of water contents, theta, not of {sensors.name}.")
+    if before < 2 or after < 1 or most < 1:
+        raise ConfigError(f"before={before}, after={after}, most={most} have to be at least 2, 1 and 1.")
+    days, depth = np.asarray(days, float), np.atleast_1d(np.asarray(sensors.depth, float))
     values = sensors.values.reshape(len(sensors.values), -1).numpy()
-    if sensors.values.ndim > 2 or len(values) != len(days) or not bool((np.diff(days) > 0.0).all()):
+    fits = sensors.values.ndim <= 2 and values.shape == (len(days), len(depth))
+    if not fits or not bool((np.diff(days) > 0.0).all()):
         raise ConfigError(
             f"Readings {tuple(sensors.values.shape)} at {len(days)} times: give one record, a row for each of the "
-            "times, which rise."
+            "times, which rise, and a column for each sensor."
         )
-    upper = int(np.argmin(np.atleast_1d(np.asarray(sensors.depth, float))))
+    enough = np.flatnonzero((~np.isnan(values)).sum(0) >= LEAST + after)
+    if not len(enough):
+        raise ConfigError(f"No sensor has {LEAST + after} readings, which a turn takes: {sensors.name}.")
+    upper = enough[depth[enough].argmin()]
     sigma = sensors.sigma.expand_as(sensors.values).reshape(values.shape).numpy()[:, upper]
     there = ~np.isnan(values[:, upper])
     found = _breaks(days[there], values[there, upper], sigma[there], before, after, level)
