@@ -9,9 +9,10 @@ import torch
 from udehydro.errors import ConfigError
 from udehydro.richards.exact import SrivastavaYeh
 from udehydro.richards.inversion import Observed
-from udehydro.richards.laws import Gardner
+from udehydro.richards.laws import Gardner, VanGenuchten
 from udehydro.richards.pinn import Adam, ContentLaw, Counts, learn_contents
-from udehydro.richards.pinn.contents import values
+from udehydro.richards.pinn.contents import HEADS, _start, values
+from udehydro.richards.pinn.doubt import excess
 from udehydro.richards.pinn.scales import storage_rate
 
 DEPTHS = (0.5, 2.5, 4.5, 6.5, 8.5)
@@ -44,8 +45,13 @@ def test_gardner(found):
     assert (curves.diffusivity / (24.0 / span) - 1.0).abs().median() < 0.1
     rise = (curves.conductivity[:, -1] - curves.conductivity[:, 0]) / (theta[-1] - theta[0])
     assert (rise / (24.0 / span) - 1.0).abs().max() < 0.1
-    off = (curves.diffusivity - 24.0 / span).abs() / curves.diffusivity_sd
-    assert off.median() < 3.0, "bands have the size of the errors"
+    driest = 24.0 / span * (theta - found.law.knots[0])
+    for mine, true, sd in (
+        (curves.diffusivity, 24.0 / span, curves.log_diffusivity_sd),
+        (curves.conductivity, driest, curves.log_conductivity_sd),
+    ):
+        off = (mine / true).log().abs() / sd
+        assert 0.1 < off.median() < 2.0, "bands have the size of the errors"
 
 
 def test_flux_but_for_an_offset(found):
@@ -94,22 +100,49 @@ def test_law_against_quadrature():
 
 
 def test_bad_input():
-    with pytest.raises(ConfigError, match="rows"):
-        learn_contents(DAYS[:-1], sensors(), **SMALL)
-    with pytest.raises(ConfigError, match="as many seeds"):
-        learn_contents(DAYS, sensors(2), seeds=(0, 1, 2), **SMALL)
-    with pytest.raises(ConfigError, match="three depths"):
-        learn_contents(DAYS, Observed("theta", torch.zeros(61, 2), 0.01, (1.0, 2.0)), **SMALL)
-    with pytest.raises(ConfigError, match="three depths"):
-        learn_contents(DAYS, Observed("theta", torch.zeros(61, 3), 0.01, (1.0, 1.0, 2.0)), **SMALL)
-    with pytest.raises(ConfigError, match="all the same"):
-        learn_contents(DAYS, Observed("theta", torch.full((61, 5), 0.2), 0.01, DEPTHS), **SMALL)
+    def refused(match, days=DAYS, seen=None, **how):
+        with pytest.raises(ConfigError, match=match):
+            learn_contents(days, sensors() if seen is None else seen, **SMALL | how)
+
+    refused("61 rows of readings for 60 times", DAYS[:-1])
+    refused("row 7", np.where(np.arange(61) == 7, DAYS[6], DAYS))
+    refused("as many seeds", seen=sensors(2), seeds=(0, 1, 2))
+    refused("at 2 depths", seen=Observed("theta", torch.zeros(61, 2), 0.01, (1.0, 2.0)))
+    refused("at 2 depths", seen=Observed("theta", torch.zeros(61, 3), 0.01, (1.0, 1.0, 2.0)))
+    refused("all 0.2", seen=Observed("theta", torch.full((61, 5), 0.2), 0.01, DEPTHS))
+    refused("knots=2", knots=2)
     silent = sensors(2)
     silent.values[:, 1] = torch.nan
-    with pytest.raises(ConfigError, match="Member 1 has no readings"):
-        learn_contents(DAYS, silent, seeds=(0, 1), **SMALL)
-    with pytest.raises(ConfigError, match="ramp"):
-        learn_contents(DAYS, sensors(), **SMALL | {"ramp": ()})
+    refused("Member 1 has no readings", seen=silent, seeds=(0, 1))
+    dead = sensors()
+    dead.values[..., :3] = torch.nan
+    refused("at 2 depths", seen=dead)
+    refused("ramp", ramp=())
+
+
+@pytest.mark.filterwarnings("ignore:chi2 by reading", "ignore:Residuals of the physics")
+def test_doubts():
+    """Depths in other units than cm, and readings that the networks do not follow."""
+    none = SMALL | {"first": Adam(1), "steps": 0, "ramp": (0.1,)}
+    seen = sensors()
+    with pytest.warns(UserWarning, match="depths are in cm"):
+        learn_contents(DAYS, Observed("theta", seen.values, 0.01, tuple(d / 100.0 for d in DEPTHS)), **none)
+    with pytest.warns(UserWarning, match="chi2 by reading is .* for 1 of 1"):
+        learn_contents(DAYS, seen, **none)
+    one, ten = torch.ones(3), torch.tensor([0.5, 4.0, 100.0])
+    assert excess(ten, 0.1 * one, torch.tensor([0.05, 0.1, 0.1])).tolist() == [2.0, 2.0, 10.0]
+
+
+@pytest.mark.parametrize(("low", "saturation"), [(0.03, 0.05), (0.17, 0.25), (0.40, 0.8)])
+def test_the_guess_is_as_dry_as_the_readings(low, saturation):
+    """The first knot begins at the guess's D for its content, as far as it has such a content."""
+    law, p = VanGenuchten(), {"theta_r": 0.08, "theta_s": 0.44, "alpha": 0.036, "n": 1.6, "Ks": 25.0, "entry": 2.0}
+    start = _start(ContentLaw(torch.linspace(low, 0.42, 5, dtype=torch.float64)), law, p, 1).values
+    p = {n: torch.tensor(v, dtype=torch.float64) for n, v in p.items()}
+    dry = law.theta(HEADS[:1], p)  # which a sensor never meets
+    psi = law.head(dry + saturation * (0.44 - dry), p)
+    expected = torch.log(law.conductivity(psi, p) / law.capacity(psi, p))
+    assert abs(float(start[0, 0] - expected)) < 0.02
 
 
 def test_sensors_that_drop_out_move_no_water():

@@ -61,6 +61,7 @@ def test_parameters_and_polish():
     assert float((found.solution.theta(at) - TRUTH.theta(5.0, DAYS[-1])).abs().max()) < 0.02
 
 
+@pytest.mark.filterwarnings("ignore:chi2 by reading")  # after a few steps
 def test_columns_are_members():
     """With the same scales, which are those of all readings, each is as if it were alone."""
     quick = QUICK | {"steps": 5, "first": Adam(20)}

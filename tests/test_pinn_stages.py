@@ -63,6 +63,7 @@ def test_a_stopped_run_goes_on_with_the_same_bits(number, monkeypatch, tmp_path)
     same(whole, solve(soft(), keep=tmp_path, **how))  # all is done
 
 
+@pytest.mark.filterwarnings("ignore:chi2 by reading")  # after a few steps
 def test_what_is_learned_is_resumed(monkeypatch, tmp_path):
     how = {"ramp": (0.1, 0.03), "steps": 3, "first": Adam(15), "counts": Counts(60, 10), "width": 5}
     how |= {"gauge": "ignore", "seeds": (0, 1)}
@@ -239,3 +240,43 @@ def test_causal_weights_end_alike():
     after = weights(found.system, 0.5)[1]
     assert (before[:, -1] < 0.1).all() and (after > 0.9).all()
     torch.testing.assert_close(found.system.normal(found.system.start()).parts, found.system.chi2(found.system.start()))
+
+
+def five():
+    problem = soft()
+    fields = problem.fields((0, 1), width=4, depth=2)
+    optimisers = [Adam(10), *[Levenberg(2)] * 4]
+    return [Stage(f"{i}", s, problem, Counts(60, 10)) for i, s in enumerate(optimisers)], fields
+
+
+def told(values, seen):
+    """A misfit that is as told stage by stage, and notes where members were."""
+
+    def misfit(system):
+        seen.append(system.start())
+        return torch.tensor(values[len(seen) - 1], dtype=torch.float64)
+
+    return misfit
+
+
+def test_members_go_back_where_data_would_pay():
+    """Of two members one is well until the end, the other gives too much in the third stage and stays at the second."""
+    stages, fields = five()
+    seen = []
+    found = train(stages, fields, misfit=told([(3.0, 2.0), (0.9, 0.8), (1.05, 1.2), (1.0, 0.7)], seen))
+    assert found.stands.tolist() == [4, 2]
+    x = found.system.start()
+    assert torch.equal(x[0], seen[3][0]) and torch.equal(x[1], seen[1][1])
+    assert not torch.equal(seen[2][1], seen[1][1]), "the stage had moved it"
+
+
+def test_a_ramp_ends_where_no_member_can_follow(tmp_path):
+    stages, fields = five()
+    seen = []
+    found = train(stages, fields, misfit=told([(1.0, 1.0), (2.0, np.nan)], seen), keep=tmp_path)
+    assert found.stands.tolist() == [1, 1] and len(seen) == 2
+    assert torch.equal(found.system.start(), seen[0])
+    again = train(stages, five()[1], misfit=told([], []), keep=tmp_path)
+    assert torch.equal(again.system.start(), seen[0]) and again.stands.tolist() == [1, 1]
+    with pytest.raises(ConfigError, match="other stages"):
+        train(stages, five()[1], keep=tmp_path)

@@ -24,8 +24,8 @@ GUESS = "sandy clay loam"
 ENTRY = 2.0
 """Air entry [cm]: without one the conductivity of the loams is singular at saturation."""
 HEIGHT, CELLS = 20.0, 200
-DRY = -1000.0
-"""Heads at the start [cm]."""
+DRY, MOIST = -1000.0, -150.0
+"""Heads at the start [cm]: of the contest, and of a look at bands where soil never gets dry."""
 DAYS = np.linspace(0.0, 3.0, 251)
 DEPTHS = tuple(range(1, 20, 2))
 RAIN, EVAPORATION = -10.0, 0.3
@@ -49,13 +49,14 @@ class Truth:
         """Where curves are compared: between the 5 and 95 % quantiles of what sensors read."""
         return np.linspace(*np.quantile(self.read.numpy(), [0.05, 0.95]), 500)
 
-    def curves(self) -> tuple[np.ndarray, np.ndarray]:
-        """D [cm2/d] and K [cm/d] at those contents."""
+    def curves(self, at: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """D [cm2/d] and K [cm/d] at contents, those where curves are compared unless told."""
+        at = self.contents if at is None else at
         law, p, psi = VanGenuchten(), soil_class(self.soil) | {"entry": ENTRY}, torch.as_tensor(HEADS)
         p = {name: torch.as_tensor(v, dtype=torch.float64) for name, v in p.items()}
         theta, k, capacity = (f(psi, p).numpy() for f in (law.theta, law.conductivity, law.capacity))
         wet = theta < float(p["theta_s"]) - 1e-9
-        return tuple(np.interp(self.contents, theta[wet], y[wet]) for y in (k / np.maximum(capacity, 1e-300), k))
+        return tuple(np.interp(at, theta[wet], y[wet]) for y in (k / np.maximum(capacity, 1e-300), k))
 
     def errors(self, diffusivity: np.ndarray, conductivity: np.ndarray) -> dict[str, float]:
         """What is off in D and in K: relative L2 norms, K moved by the offset that suits best, as contents alone do not
@@ -73,7 +74,8 @@ class Truth:
         }
 
 
-def truth(soil: str) -> Truth:
+def truth(soil: str, psi0: float = DRY) -> Truth:
+    """From a head at the start [cm], the same everywhere."""
     middle = 0.5 * (DAYS[1:] + DAYS[:-1])
     raining = np.any([(middle > a) & (middle < b) for a, b in RAINS], axis=0)
     column = Column(
@@ -83,7 +85,7 @@ def truth(soil: str) -> Truth:
         FreeDrainage(),
     )
     with torch.no_grad():
-        start = torch.full((CELLS,), DRY, dtype=torch.float64)
+        start = torch.full((CELLS,), psi0, dtype=torch.float64)
         p = soil_class(soil) | {"entry": ENTRY}
         run = flow(column, Forcing.clock(days=DAYS), p, start, steps=Adaptive(1e-4))
     blank = torch.zeros(len(DAYS), len(DEPTHS), dtype=torch.float64)

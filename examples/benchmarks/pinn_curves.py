@@ -67,7 +67,7 @@ def twin(soil: str, seeds: Sequence[int] = SEEDS) -> dict:
     true = truth(soil)
     task = inversion(KINDS["free form"], *observe(true, seeds), width=WIDTH)
     spent = stopwatch()
-    found = learn(task, seeds=seeds, ramp=(0.3, 0.1, 0.03), steps=40, counts=Counts(1500, 300), gauge="ignore")
+    found = learn(task, seeds=seeds, gauge="ignore")
     result = told(found) | spent(len(seeds))
     spent, exact = stopwatch(), truly(true.law, true.p, true.heads())
     polished = found.polish(steps=ITERATIONS)

@@ -11,7 +11,7 @@ from functools import cache
 
 import _moisture_baseline as baseline
 import numpy as np
-from _moisture_case import DAYS, DEPTHS, ENTRY, GUESS, HEIGHT, JUMPS, SIGMAS, SOILS, Truth, observe, truth
+from _moisture_case import DAYS, DEPTHS, DRY, ENTRY, GUESS, HEIGHT, JUMPS, MOIST, SIGMAS, SOILS, Truth, observe, truth
 from _moisture_page import SCRIPT, TITLE, body, picture, shown
 from _parts import asked, carry_out, stopwatch
 from _report import write
@@ -19,39 +19,52 @@ from _report import write
 from udehydro.files import write_json_atomic
 from udehydro.richards.inversion import Observed
 from udehydro.richards.laws import VanGenuchten, soil_class
-from udehydro.richards.pinn import Adam, Counts, learn_contents, turns
+from udehydro.richards.pinn import Adam, Contents, Counts, learn_contents, turns
 
-SEEDS, UNSEEN = tuple(range(10)), tuple(range(20, 30))
+SEEDS, UNSEEN = tuple(range(10)), tuple(range(30, 40))
 BEGIN = VanGenuchten(), soil_class(GUESS) | {"entry": ENTRY}
 EXACT = 1e-3
 """What readings without errors count as being good to."""
 true = cache(truth)
 
 
-def ours(soil: str, sigma: float, events: Sequence[float] | None = None, seeds: Sequence[int] = SEEDS) -> dict:
+def ours(soil: str, sigma: float, events: Sequence[float] | None = None, seeds=SEEDS, psi0: float = DRY) -> dict:
     """What each seed finds, by itself, since its readings tell when it rained, unless ``events`` do; seconds of one."""
     spent = stopwatch()
-    each = [one(true(soil), sigma, events, seed) for seed in seeds]
+    each = [one(true(soil, psi0), sigma, events, seed) for seed in seeds]
     result = {name: [found[name] for found in each] for name in each[0]}
     return result | spent(len(seeds)) | {"failed": sum(result["failed"])}
 
 
 def one(there: Truth, sigma: float, events: Sequence[float] | None, seed: int) -> dict:
-    """Errors of curves, of the field between sensors, and of D in units of its band."""
+    """Errors of curves, also in units of their bands, and of the field between sensors."""
     sensors = Observed("theta", observe(there, sigma, [seed])[:, 0], sigma or EXACT, DEPTHS)
     known = turns(DAYS, sensors) if events is None else events
     found = learn_contents(DAYS, sensors, seeds=(seed,), events=known, guess=BEGIN)
-    curves, (true_d, _) = found.curves(there.contents), there.curves()
-    d, k, sd = (c[0].numpy() for c in (curves.diffusivity, curves.conductivity, curves.diffusivity_sd))
+    curves = found.curves(there.contents)
+    d, k = (c[0].numpy() for c in (curves.diffusivity, curves.conductivity))
     told = {
         "misfit": float(found.misfit),
         "physics": float(found.physics),
         "field": _between(there, found.solution),
-        "z": float(np.abs((d - true_d) / sd).mean()),
+        **_bands(there, found),
         "turns": list(known),
         "failed": bool(found.solution.failed),
     }
     return there.errors(d, k) | told | (shown(curves) if sigma == SIGMAS[1] else {})
+
+
+def _bands(there: Truth, found: Contents) -> dict[str, float]:
+    """Mean of |error| of ln D and of ln K (above the driest knot) in standard deviations, and the share below two."""
+    driest = float(found.law.knots[0])
+    at = there.contents[there.contents > driest + 1e-3]
+    curves, (d, k), (_, (k0,)) = found.curves(at), there.curves(at), there.curves(np.array([driest]))
+    told = {}
+    for name, true in (("diffusivity", d), ("conductivity", k - k0)):
+        mine, sd = (getattr(curves, n)[0].numpy() for n in (name, f"log_{name}_sd"))
+        off = np.abs(np.log(mine / true)) / sd
+        told |= {f"z of {name}": float(off.mean()), f"within 2 sd of {name}": float((off < 2.0).mean())}
+    return told
 
 
 def untrained(soil: str) -> dict[str, float]:
@@ -78,6 +91,7 @@ PARTS = {
     **{f"{soil}, {sigma:g}": lambda a=(soil, sigma): ours(*a) for soil, sigma in CASES},
     **{f"known rains, {soil}": lambda s=soil: ours(s, SIGMAS[1], JUMPS) for soil in SOILS},
     **{f"no turns, {soil}": lambda s=soil: ours(s, SIGMAS[1], ()) for soil in SOILS},
+    **{f"moist, {soil}": lambda s=soil: ours(s, SIGMAS[1], seeds=UNSEEN, psi0=MOIST) for soil in SOILS},
     **{f"unseen, {soil}": lambda s=soil: ours(s, SIGMAS[-1], seeds=UNSEEN) for soil in SOILS},
     **{f"guess, {soil}": lambda s=soil: untrained(s) for soil in SOILS},
     **{f"long, {soil}": lambda s=soil: baseline.run(true(s), SIGMAS[1], SEEDS[0], baseline.LONG) for soil in SOILS},

@@ -17,7 +17,7 @@ from udehydro.richards.pinn.problem import Problem, Region
 from udehydro.richards.pinn.residuals import Data
 from udehydro.richards.pinn.scales import storage_rate
 from udehydro.richards.pinn.soil import Soil
-from udehydro.richards.pinn.system import Extra
+from udehydro.richards.pinn.system import Extra, System
 
 
 class Bridge:
@@ -61,6 +61,11 @@ class Bridge:
             (~o.values.isnan()).reshape(len(o.values), self.task.unknowns.columns, -1) for o in self.task.observed
         ]
         return sum(c.sum((0, 2)) for c in counts).expand(self.members)
+
+    def misfit(self, system: System) -> Tensor:
+        """chi2 by reading (members,) at what a system of the problem holds."""
+        chi2 = system.of_data(system.chi2(system.start()))
+        return chi2 / self.measured().to(chi2)
 
     @property
     def readings(self) -> int:

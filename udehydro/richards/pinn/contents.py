@@ -6,6 +6,7 @@ of them. Retention follows as soon as somebody measures one head and one flux; u
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from udehydro.errors import ConfigError
 from udehydro.richards.inversion.observed import Observed
 from udehydro.richards.laws import SoilLaw, VanGenuchten, soil_class
 from udehydro.richards.pinn.content_law import ContentLaw
+from udehydro.richards.pinn.doubt import excess, heed_misfit
 from udehydro.richards.pinn.field import Box
 from udehydro.richards.pinn.problem import Counts, Problem, Region
 from udehydro.richards.pinn.residuals import Data
@@ -33,20 +35,23 @@ from udehydro.training.levenberg import covariance_of
 
 RAMP = (0.1, 0.03, 0.03)
 """Of residuals of the physics in units of the scales, stage by stage, as for :func:`~udehydro.richards.pinn.learn`."""
-LEVEL, RISE = 1.5, 2.0
+LEVEL = RISE = 2.0
 """Standard deviations of logarithms around the guess: of the first knot, and of the rise from there to the last."""
 HEADS = -torch.logspace(6.0, -2.0, 1601, dtype=torch.float64)
-SATURATED = 0.97
-"""Share of the guess's contents that the wettest reading stands for."""
+DRY, SATURATED = (0.05, 0.8), 0.97
+"""Least and largest saturation of the guess that the driest reading stands for, and the one that the wettest does."""
+SHALLOW = 2.0
+"""Depth [cm] of the lowest sensor below which a warning is due."""
 
 
 class Transport(NamedTuple):
-    """D [cm2/d] and K [cm/d], above its value at the driest knot, (members, n), with standard deviations."""
+    """D [cm2/d] and K [cm/d], above its value at the driest knot, (members, n), with standard deviations of their
+    natural logarithms: D exp(2 sd) is the upper edge of a band. At the driest knot, where K is none, it is NaN."""
 
     diffusivity: Tensor
     conductivity: Tensor
-    diffusivity_sd: Tensor
-    conductivity_sd: Tensor
+    log_diffusivity_sd: Tensor
+    log_conductivity_sd: Tensor
 
 
 @dataclass(eq=False)
@@ -60,7 +65,8 @@ class Contents:
     misfit : (members,) chi2 by reading; ``physics`` (members,) root mean square of residuals of the physics, in units
         of the scales, at points no stage has seen.
     covariance : (members, Q, Q) of those values by Laplace's approximation: readings, physics to the last tolerance of
-        the ramp, and the prior around the guess, networks marginal; times chi2 by reading where that is above one.
+        the ramp, and the prior around the guess, networks marginal; times the square of the
+        :func:`~udehydro.richards.pinn.doubt.excess`.
     """
 
     solution: Solution
@@ -78,8 +84,8 @@ class Contents:
 
     def _of_member(self, x: Tensor, covariance: Tensor, theta: Tensor):
         jacobian = jacfwd(lambda x: self._ask(x, theta))(x)
-        variance = torch.einsum("kni,ij,knj->kn", jacobian, covariance, jacobian)
-        return *self._ask(x, theta), *variance.sqrt()  # not a number where the covariance is none
+        variance, found = torch.einsum("kni,ij,knj->kn", jacobian, covariance, jacobian), self._ask(x, theta)
+        return *found, *(variance.sqrt() / found)  # not a number where the covariance is none
 
     def _ask(self, extra: Tensor, theta: Tensor) -> Tensor:
         """D and K (2, ..., n) for unknowns (..., 2 k)."""
@@ -155,24 +161,33 @@ def learn_contents(
     seeds : of the networks; readings of one for all, or one seed for each member of the readings.
     events : times [d] at which rain or irrigation starts or ends: rates jump there. If nobody knows them,
         :func:`~udehydro.richards.pinn.turns` finds those that a sensor tells.
-    knots : of the curves, evenly between the driest and the wettest reading.
-    guess : law and values around whose D and K the search begins and priors lie (a factor of 4.5 at the first knot,
-        of 7 on the rise from there to the last); a loam. The readings stand for 5 to 97 % of its saturation, whatever
-        they are.
+    knots : of the curves, evenly between the 0.2 and the 99.8 % quantile of readings.
+    guess : law and values around whose D and K the search begins and priors lie (one standard deviation is a factor of
+        7 at the first knot, and of 7 on the rise from there to the last); a loam. The wettest reading stands for 97 %
+        of its saturation, whatever it is, the driest one for what it is in the guess, 5 to 80 %.
+    progress : show bars.
     ramp, steps, first, counts, width, depth, device, keep : as for :func:`~udehydro.richards.pinn.learn`, with
         defaults of their own.
 
     Raises
     ------
     ConfigError
-        For other kinds of readings, fewer than three depths, times that do not fit, members without readings, or
-        readings all the same.
+        For other kinds of readings, fewer than three depths with readings, times that do not fit, members without
+        readings, or readings all the same.
+
+    Warns
+    -----
+    UserWarning
+        For members that fail or do not follow their readings, sensors all within 2 cm of the surface, and residuals
+        that are much larger between the points trained on.
     """
     days = torch.as_tensor(days, dtype=torch.float64)
     read, place = _readings(days, sensors, len(seeds))
     low, high = (float(torch.nanquantile(read, q)) for q in (0.002, 0.998))
-    if not high > low or knots < 3:
-        raise ConfigError("Readings are all the same, or there are fewer than three knots: no curve goes through them.")
+    if knots < 3:
+        raise ConfigError(f"knots={knots}: a curve takes three at least.")
+    if not high > low:
+        raise ConfigError(f"Readings are all {low:g}: no curve goes through them.")
     law = ContentLaw(torch.linspace(low, high, knots, dtype=torch.float64))
     extra = _start(law, *(guess or (VanGenuchten(), soil_class("loam") | {"entry": 2.0})), len(read))
     box = Box((float(days[0]), -max(place)), (float(days[-1]), -min(place)))
@@ -187,23 +202,37 @@ def learn_contents(
     plan = ramped(problem, int(count.max()), optimisers, ramp, counts or Counts(1200, 200))
     trained = train(plan, fields, extra.to(device), keep=keep, progress=progress).back(plan)
     solution, system = solution_of(plan[-1].problem, trained), trained.system
-    soil, misfit = system.last, solution.parts["theta"] / count
-    covariance = covariance_of(system.normal(system.start()).normal)[:, soil, soil]
-    covariance = covariance * misfit.clamp_min(1.0)[:, None, None]
-    return Contents(solution, law, misfit, solution.held_out()["balance"], covariance)
+    soil, misfit, physics = system.last, solution.parts["theta"] / count, solution.held_out()["balance"]
+    heed_misfit(misfit)
+    widen = excess(misfit, physics, physics.new_tensor(ramp[-1]))
+    covariance = covariance_of(system.normal(system.start()).normal)[:, soil, soil] * widen[:, None, None] ** 2
+    return Contents(solution, law, misfit, physics, covariance)
 
 
 def _readings(days: Tensor, sensors: Observed, seeds: int) -> tuple[Tensor, list[float]]:
     """Readings (members, T x sensor), and depths [cm]."""
     place = np.atleast_1d(np.asarray(sensors.depth, float)).tolist()
-    if sensors.kind != "theta" or sensors.log or sensors.support or len(set(place)) < 3:
-        raise ConfigError("Sensors of water content at points (theta, no log, no support) at three depths are needed.")
+    if sensors.kind != "theta" or sensors.log or sensors.support:
+        raise ConfigError("Sensors of water content at points (theta, no log, no support) are needed.")
     if sensors.values.shape[-1] != len(place) or sensors.values.ndim not in (2, 3):
         raise ConfigError(f"Readings {tuple(sensors.values.shape)} do not have {len(place)} sensors last.")
-    if len(sensors.values) != len(days) or len(days) < 3 or not bool((days.diff() > 0.0).all()):
+    if len(sensors.values) != len(days) or len(days) < 3:
         raise ConfigError(
-            f"There are {len(sensors.values)} rows of readings for {len(days)} times, which have to rise."
+            f"{len(sensors.values)} rows of readings for {len(days)} times: as many are needed, three or more."
         )
+    if not bool((days.diff() > 0.0).all()):
+        row = int((~(days.diff() > 0.0)).nonzero()[0]) + 1
+        raise ConfigError(
+            f"Times have to rise, without doubles and gaps in them: {days[row]:g} d (row {row}) does not."
+        )
+    silent = sensors.values.isnan().flatten(0, -2).all(0)
+    depths = {d for d, none in zip(place, silent.tolist(), strict=True) if not none}
+    if len(depths) < 3:
+        raise ConfigError(
+            f"There are readings at {len(depths)} depths: three are needed for a flux that changes with depth."
+        )
+    if max(depths) < SHALLOW:
+        warnings.warn(f"The lowest sensor is at {max(depths):g} cm: depths are in cm.", stacklevel=3)
     if sensors.values.ndim == 3 and sensors.values.shape[1] != seeds:
         raise ConfigError(f"Readings of {sensors.values.shape[1]} members need as many seeds, not {seeds}.")
     read = _by_member(sensors.values, seeds)
@@ -222,9 +251,10 @@ def _start(law: ContentLaw, guess: SoilLaw, p: Mapping[str, float], members: int
     """Unknowns at the guess, whose contents are stretched to the knots."""
     p = {n: torch.as_tensor(v, dtype=torch.float64) for n, v in p.items()}
     theta, k, capacity = (f(HEADS, p).numpy() for f in (guess.theta, guess.conductivity, guess.capacity))
-    dry, wet = theta.min(), theta.min() + SATURATED * (theta.max() - theta.min())
-    share = (law.knots - law.knots[0]) / (law.knots[-1] - law.knots[0])
-    at = dry + (wet - dry) * (0.05 + 0.95 * share.numpy())
+    span = theta.max() - theta.min()
+    driest = ((float(law.knots[0]) - theta.min()) / span).clip(*DRY)
+    share = ((law.knots - law.knots[0]) / (law.knots[-1] - law.knots[0])).numpy()
+    at = theta.min() + span * (driest + (SATURATED - driest) * share)
     inner = (capacity > 1e-12) & (np.gradient(theta) > 0.0)
     slope = np.gradient(k[inner], theta[inner]).clip(1e-6)
     logs = [np.interp(at, theta[inner], np.log(y)) for y in (k[inner] / capacity[inner], slope)]

@@ -21,13 +21,15 @@ from udehydro.richards.inversion.gauge import heed
 from udehydro.richards.inversion.inversion import Inversion
 from udehydro.richards.inversion.visited import bands
 from udehydro.richards.pinn.bridge import Bridge, days_of
+from udehydro.richards.pinn.doubt import excess, heed_misfit
 from udehydro.richards.pinn.problem import Counts
 from udehydro.richards.pinn.solution import Solution, solution_of
-from udehydro.richards.pinn.stages import ramped, train
+from udehydro.richards.pinn.stages import Stage, ramped, train
+from udehydro.richards.pinn.system import System
 from udehydro.richards.pinn.train import Adam, Levenberg
 from udehydro.training.levenberg import Normal, covariance_of
 
-RAMP = (0.1, 0.03, 0.01, 0.003)
+RAMP = (0.3, 0.1, 0.03, 0.01, 0.003)
 """Size of residuals of the physics, in units of the scales, that counts as one standard deviation: stage by stage."""
 
 
@@ -42,6 +44,7 @@ class Learned:
     x : (members, P) search vector of the task, with the unknowns of soils as found; others where they started.
     misfit : (members,) chi2 by observation; ``physics`` (members,) root mean square of all residuals of the physics, in
         units of the scales, at points no stage has seen.
+    tolerance : (members,) of the ramp, to which the physics is held: the least that did not cost the fit to data.
     """
 
     task: Inversion
@@ -50,6 +53,7 @@ class Learned:
     normal: Normal
     misfit: Tensor
     physics: Tensor
+    tolerance: Tensor
     places: list[slice]
 
     @property
@@ -59,8 +63,7 @@ class Learned:
 
     def curves(self, psi: Tensor, layer: int = 0) -> Bands:
         """Curves (members, N) at heads [cm] with standard deviations, by Laplace's approximation: data, physics to the
-        last tolerance of the ramp, and priors linearised, networks marginal; times the root of chi2 by observation
-        where that is above one."""
+        tolerance, and priors linearised, networks marginal; times :attr:`excess`."""
         if self.task.forcing.batch:
             return bands(self.fitted(slice(None)), psi, layer)
         each = []
@@ -95,7 +98,7 @@ class Learned:
         not find."""
         soils = self.solution.extra.values.shape[1]
         inner = covariance_of(self.normal.normal[which])[:, -soils:, -soils:]
-        inner = inner * self.misfit[which].clamp_min(1.0)[:, None, None]
+        inner = inner * self.excess[which, None, None] ** 2
         x = self.x[which]
         precision = torch.zeros(*x.shape, x.shape[1], dtype=x.dtype, device=x.device)
         at = torch.cat([torch.arange(p.start, p.stop, device=x.device) for p in self.places])
@@ -103,18 +106,26 @@ class Learned:
         none = torch.zeros(len(x), device=x.device)
         return Fitted(self.task, x, self.normal.chi2[which], {}, {}, precision, none, none)
 
+    @property
+    def excess(self) -> Tensor:
+        """(members,) what standard deviations are multiplied by, see :mod:`~udehydro.richards.pinn.doubt`."""
+        return excess(self.misfit, self.physics, self.tolerance)
+
     def polish(self, **how) -> Fitted:
         """Fit the column, from the curves found on; ``how`` as for :func:`~udehydro.richards.inversion.fit`.
 
-        One column with several members starts from the one whose physics holds best.
+        One column with several members starts from the best one.
         """
         x = self.x if self.task.forcing.batch else self.x[self.best : self.best + 1]
         return fit(self.task, **{"gauge": "ignore", "x": x} | how)
 
     @property
     def best(self) -> int:
-        """The member with the least misfit of data and physics together."""
-        return int(self.normal.chi2.argmin())
+        """The member with the least misfit of data and physics together, of those that hold the physics closest and
+        have not failed."""
+        chi2 = torch.where(self.solution.failed, torch.inf, self.normal.chi2.nan_to_num(torch.inf))
+        closest = self.tolerance[chi2.isfinite()].min() if bool(chi2.isfinite().any()) else torch.inf
+        return int(torch.where(self.tolerance <= closest, chi2, torch.inf).argmin())
 
 
 def _pooled(curves: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,7 +162,9 @@ def learn(
     task : column, forcing, soils with Free values, observations of theta and psi. Columns of a batch are members, each
         with data and unknowns of its own; one column has a member for every seed.
     seeds : of the networks.
-    ramp, steps, first : stages: of Levenberg's steps as many for each of the ramp, after steps of Adam.
+    ramp, steps, first : stages: of Levenberg's steps as many for each of the ramp, after steps of Adam. A member goes
+        no further along the ramp than its fit to data allows, see ``misfit`` of
+        :func:`~udehydro.richards.pinn.stages.train`.
     counts, width, depth, stretch, early, form, flux_floor : of the networks and their problem, see :class:`Problem`.
     boundaries, start : whether known boundaries and a known state at the start are used. Atmospheric tops count as rain
         less evaporation at all times: where they pond or dry out, leave them out, or let the column decide (polish).
@@ -169,8 +182,8 @@ def learn(
     Warns
     -----
     UserWarning
-        For gauges that are open, ends that networks do not know, members that fail, and residuals that are much larger
-        between the points trained on.
+        For gauges that are open, ends that networks do not know, members that fail or do not follow their readings, and
+        residuals that are much larger between the points trained on.
     """
     heed(task, gauge)
     bridge = Bridge(task, seeds, boundaries, start)
@@ -179,11 +192,25 @@ def learn(
     optimisers = [first or Adam(500), *[rough] * (len(ramp) - 1), last]
     plan = ramped(problem, bridge.readings, optimisers, ramp, counts or Counts(2000, 200))
     fields = problem.fields(bridge.seeds, width, depth, device)
-    trained = train(plan, fields, bridge.extra().to(device), keep=keep, progress=progress).back(plan)
-    system = trained.system
-    solution, now = solution_of(plan[-1].problem, trained), system.normal(system.start())
-    measured = [i for i, t in enumerate(system.terms) if not t.mean]
-    misfit = sum(now.parts[:, i] for i in measured) / bridge.measured()
+    start = bridge.extra().to(device)
+    trained = train(plan, fields, start, misfit=bridge.misfit, keep=keep, progress=progress).back(plan)
+    system, stands = trained.system, trained.stands
+    solution = solution_of(plan[int(stands.max())].problem, trained)
+    now = _where_they_stand(plan, system, stands)
     held = [v for v, t in zip(solution.held_out().values(), system.terms, strict=True) if t.mean]
     physics = torch.stack(held).square().mean(0).sqrt()
-    return Learned(task, solution, bridge.x(system.extra), now, misfit, physics, bridge.places)
+    tolerance = physics.new_tensor([ramp[0], *ramp])[stands]
+    told = bridge.misfit(system), physics, tolerance
+    heed_misfit(told[0])
+    return Learned(task, solution, bridge.x(system.extra), now, *told, bridge.places)
+
+
+def _where_they_stand(plan: Sequence[Stage], last: System, stands: Tensor) -> Normal:
+    """Normal equations of members, each with the weights of the stage whose result it has."""
+    x, parts = last.start(), []
+    for number in stands.unique().tolist():
+        which = (stands == number).nonzero().squeeze(1)
+        system = plan[number].system(last.fields, number, last.extra)
+        parts.append((which, system.normal(x[which], which)))
+    order = torch.cat([which for which, _ in parts]).argsort()
+    return Normal(*(torch.cat(several)[order] for several in zip(*(n.tensors() for _, n in parts), strict=True)))

@@ -25,6 +25,9 @@ UNSEEN = 50
 """Number of a stage that never comes: where its points would be, nothing is trained."""
 LEAK = 3.0
 """Residuals at points not trained on, over those trained on, from which a warning is due."""
+GIVEN = 1.1
+"""How much of its fit to data a member may give for physics that holds better: misfit over the best so far, or over one
+where that is less."""
 
 Optimiser = Callable[[System, "str | None", "list[dict] | None"], Tensor]
 """Moves a system, shows a bar of some words, adds rows to a history; chi2 (members,), infinite where one failed."""
@@ -84,17 +87,19 @@ class Trained:
 
     Attributes
     ----------
-    system : of the last stage, with what was found.
+    system : of the last stage that a member stands at, with what was found.
     history : rows by stage and step, see :class:`~udehydro.richards.pinn.watch.Watch`.
     failed : (members,) whether residuals were not finite in the last stage; such a member is where it last was well.
     leak : (members,) size of the physics' residuals at points no stage has seen, over that at points of the last one;
         nine tenths of the points are below this size.
+    stands : (members,) number of the stage whose result a member has: of the last one, where it did not cost its fit.
     """
 
     system: System
     history: list[dict]
     failed: Tensor
     leak: Tensor
+    stands: Tensor
 
     def back(self, stages: Sequence[Stage]) -> Trained:
         """The same on the CPU."""
@@ -102,8 +107,9 @@ class Trained:
             return self
         for f in self.system.fields:
             f.network.cpu()
-        system = stages[-1].system(self.system.fields, len(stages) - 1, self.system.extra.to("cpu"))
-        return Trained(system, self.history, self.failed.cpu(), self.leak.cpu())
+        last = int(self.stands.max())
+        system = stages[last].system(self.system.fields, last, self.system.extra.to("cpu"))
+        return Trained(system, self.history, self.failed.cpu(), self.leak.cpu(), self.stands.cpu())
 
 
 def train(
@@ -111,6 +117,7 @@ def train(
     fields: Sequence[Field],
     extra: Extra | None = None,
     *,
+    misfit: Callable[[System], Tensor] | None = None,
     keep: str | Path | None = None,
     progress: bool = False,
 ) -> Trained:
@@ -118,6 +125,9 @@ def train(
 
     Parameters
     ----------
+    misfit : (members,) chi2 by reading of a system. If given, a member that a stage but the first two leaves with more
+        than GIVEN times the least one so far goes back to where it was, and stays there: the networks cannot hold the
+        physics to that tolerance, and data would pay for it (the discrepancy principle, Morozov 1966).
     keep : folder for a checkpoint after every stage. Where it holds one of the same stages, these go on from there.
 
     Raises
@@ -134,28 +144,33 @@ def train(
         trained on.
     """
     system = stages[0].system(fields, 0, extra)
-    run = _Run(system, stages, keep)
-    first = run.done
-    for number in range(first, len(stages)):
-        stage = stages[number]
-        system = stage.system(fields, number, system.extra) if number else system
+    run = _Run(system, stages, misfit, keep)
+    for number in range(run.done, len(stages)):
+        if run.rests:
+            break
+        stage, before = stages[number], system.start()
+        system = stage.system(fields, number, system.extra)
         rows: list[dict] = []
         failed = stage.run(system, progress, rows)
+        run.judge(system, before)
         run.save(system, failed, [{"stage": stage.name, **row} for row in rows])
-    if first == len(stages):
-        system = stages[-1].system(fields, first - 1, system.extra)
-    return Trained(system, run.history, run.failed, _leak(stages[-1], system, fields))
+    last = int(run.stands.max())
+    system = stages[last].system(fields, last, system.extra)
+    return Trained(system, run.history, run.failed, _leak(stages[last], system, fields), run.stands)
 
 
 class _Run:
-    """State of a run: how many stages are done, what they told, and where it is kept."""
+    """State of a run: how many stages are done, what they told, where members stand, and where it is kept."""
 
-    def __init__(self, system: System, stages: Sequence[Stage], folder: str | Path | None):
-        self.folder, self.stages, self.done, self.history = folder, stages, 0, []
-        self.failed = torch.zeros(len(system.extra.values), dtype=torch.bool, device=system.extra.values.device)
+    def __init__(self, system: System, stages: Sequence[Stage], misfit, folder: str | Path | None):
+        self.folder, self.stages, self.misfit, self.done, self.history = folder, stages, misfit, 0, []
+        like = system.extra.values
+        self.failed = torch.zeros(len(like), dtype=torch.bool, device=like.device)
+        self.stands = torch.zeros(len(like), dtype=torch.long, device=like.device)
+        self.least = like.new_full((len(like),), torch.inf)
         if folder is None:
             return
-        self.told = {"stages": [s.told() for s in stages], "probe": _probe(system)}
+        self.told = {"stages": [s.told() for s in stages], "probe": _probe(system), "judged": misfit is not None}
         found = checkpoint.load_latest(folder)
         if found is not None:
             self._go_on(system, *found)
@@ -163,15 +178,32 @@ class _Run:
     def _go_on(self, system: System, tensors: dict[str, Tensor], meta: dict) -> None:
         told = meta.get("told", {})
         probes = [torch.tensor(t.get("probe", []), dtype=torch.float64) for t in (told, self.told)]
-        same = told.get("stages") == self.told["stages"] and probes[0].shape == probes[1].shape
+        same = all(told.get(n) == self.told[n] for n in ("stages", "judged")) and probes[0].shape == probes[1].shape
         if not (same and torch.allclose(*probes, rtol=1e-8, atol=0.0)):
             raise ConfigError(
                 f"The checkpoint in '{self.folder}' is of other stages, or of another problem: name another folder "
                 "to begin anew, or ask for what it was made with."
             )
         system.load(tensors["x"].to(system.extra.values))
-        self.failed = tensors["failed"].to(self.failed)
+        for name in ("failed", "stands", "least"):
+            setattr(self, name, tensors[name].to(getattr(self, name)))
         self.done, self.history = meta["done"], meta["history"]
+
+    @property
+    def rests(self) -> bool:
+        """Whether all members have gone back from the last stage."""
+        return self.done > 0 and bool((self.stands < self.done - 1).all())
+
+    def judge(self, system: System, before: Tensor) -> None:
+        """Put members back to ``before`` whose data paid for the stage."""
+        number, worse = self.done, torch.zeros_like(self.failed)
+        if self.misfit is not None and number:
+            found = self.misfit(system)
+            if number > 1:
+                worse = (self.stands < number - 1) | ~(found <= GIVEN * self.least.clamp_min(1.0))
+                system.load(torch.where(worse.unsqueeze(1), before, system.start()))
+            self.least = torch.where(worse, self.least, torch.fmin(self.least, found))
+        self.stands = torch.where(worse, self.stands, number)
 
     def save(self, system: System, failed: Tensor, rows: list[dict]) -> None:
         """A stage is over."""
@@ -180,7 +212,8 @@ class _Run:
         self.failed, self.done, self.history = failed, self.done + 1, self.history + rows
         if self.folder is not None:
             meta = {"told": self.told, "done": self.done, "history": self.history}
-            checkpoint.save(self.folder, self.done, {"x": system.start(), "failed": failed}, meta)
+            state = {"x": system.start(), "failed": failed, "stands": self.stands, "least": self.least}
+            checkpoint.save(self.folder, self.done, state, meta)
 
 
 def _probe(system: System) -> list[float]:

@@ -199,6 +199,10 @@ class System:
             found.append((self.extra.precision * (x[:, self.last] - self.extra.likely) ** 2).sum(1))
         return torch.stack(found, dim=1)
 
+    def of_data(self, parts: Tensor) -> Tensor:
+        """chi2 (members,) of data alone, from chi2 by term."""
+        return parts[:, [i for i, t in enumerate(self.terms) if not t.mean]].sum(1)
+
     def sizes(self, parts: Tensor) -> Tensor:
         """Root mean squares (members, series) from chi2 by term: of the residuals of a point in units of the scales, of
         data in units of sigma, of other unknowns in units of what is known beforehand."""
