@@ -4,6 +4,7 @@ import json
 import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from udehydro.cli.richards import example
 from udehydro.cli.richards.answer import of_networks
 from udehydro.cli.richards.case import read_case
 from udehydro.cli.richards.ends import NAMES
+from udehydro.cli.richards.run import bars
 from udehydro.cli.richards.sensors import at_edges
 from udehydro.cli.richards.soils import LAWS
 from udehydro.cli.richards.table import UNITS
@@ -324,6 +326,13 @@ class TestLogger:
         np.testing.assert_allclose(sensor.values, [np.nan, expected, np.nan, np.nan, np.nan], rtol=1e-6)
         assert sensor.sigma == pytest.approx(sigma) and sensor.log == (settings.get("sigma") == "3%")
 
+    def test_an_error_far_below_a_per_cent(self, tmp_path: Path):
+        """In a column of per cent, where a fraction is likely what was meant."""
+        says = "sigma 0.005 is in %, as the column: 5e-05. If 0.005 is no per cent, give 0.5"
+        for column, sigma, doubtful in (("a (%)", 0.005, True), ("a (%)", 0.5, False), ("a (1)", 0.0005, False)):
+            path = self.table(tmp_path, f"time,{column}\n2021-06-01 02:00,0.3", sigma=sigma)
+            assert any(says in note for note in read_case(path).notes) == doubtful
+
     @pytest.mark.parametrize(
         ("header", "rate"),
         [("rain (mm/d)", 0.1), ("rain (mm/h)", 2.4), ("rain (cm/d)", 1.0), ("rain (mm)", 1.2), ("rain [cm d-1]", 1.0)],
@@ -478,3 +487,9 @@ def test_the_page_names_all_laws_and_units():
     text = PAGE.read_text()
     named = [*LAWS, *NAMES, *(u for known in UNITS.values() for u in known if u != "-")]
     assert [n for n in named if n not in text] == []
+
+
+def test_bars_are_drawn_on_terminals_only(monkeypatch):
+    for terminal in (True, False):
+        monkeypatch.setattr("sys.stderr", SimpleNamespace(isatty=lambda here=terminal: here))
+        assert bars(False) == terminal and not bars(True)

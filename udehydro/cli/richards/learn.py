@@ -11,7 +11,7 @@ from udehydro.cli import options as o
 from udehydro.cli.richards.answer import Answer, of_column, of_networks
 from udehydro.cli.richards.case import FILE, Case, read_case
 from udehydro.cli.richards.gauge import record, states
-from udehydro.cli.richards.run import say
+from udehydro.cli.richards.run import bars, say
 from udehydro.cli.richards.words import told
 from udehydro.cli.richards.written import FILES, summary_table, write
 from udehydro.cli.simulate import new_folder
@@ -82,17 +82,17 @@ def _gauges(task: Inversion, gauge: str) -> Gauges:
 
 
 def _by_column(task: Inversion, steps: int | None, quiet: bool) -> Answer:
-    return of_column(fit(task, steps=steps or 40, gauge="ignore", progress=not quiet), "the column")
+    return of_column(fit(task, steps=steps or 40, gauge="ignore", progress=bars(quiet)), "the column")
 
 
 def _by_networks(task: Inversion, seeds: int, steps: int | None, points: int, polish: bool, quiet: bool) -> Answer:
     from udehydro.richards.pinn import Counts, learn
 
     counts = Counts(points, max(points // 10, 10))
-    learned = learn(task, seeds=range(seeds), steps=steps or 60, counts=counts, gauge="ignore", progress=not quiet)
+    learned = learn(task, seeds=range(seeds), steps=steps or 60, counts=counts, gauge="ignore", progress=bars(quiet))
     if not polish:
         return of_networks(learned)
-    fitted = learned.polish(steps=steps or 40, progress=not quiet)
+    fitted = learned.polish(steps=steps or 40, progress=bars(quiet))
     return of_column(fitted, "networks, then the column", learned.values)
 
 

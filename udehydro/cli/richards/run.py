@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import typer
@@ -53,7 +54,7 @@ def command(
         typer.echo("Warning: free values are run at their starts; --parameters takes what learn has found.", err=True)
     with told(str(soil)):
         now = case.at(values)
-        run = flow(now.column, case.forcing, now.p, now.psi0, steps=case.steps, progress=not quiet)
+        run = flow(now.column, case.forcing, now.p, now.psi0, steps=case.steps, progress=bars(quiet))
     write_netcdf_atomic(dataset(run, now.p), target / "column.nc")
     for of in ("theta", "psi"):
         write_atomic(target / "figures" / f"{of}.png", plot.png(plot.soil_column(run, of)))
@@ -62,6 +63,11 @@ def command(
     print(sentence(summary))
     print(f"\nWritten to {target}: {', '.join(FILES)}")
     close(summary)
+
+
+def bars(quiet: bool) -> bool:
+    """Whether bars are drawn: on a terminal only, for in a log each of their steps is a line."""
+    return not quiet and sys.stderr.isatty()
 
 
 def say(notes: list[str]) -> None:

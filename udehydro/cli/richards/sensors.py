@@ -21,6 +21,8 @@ KINDS = {"theta": "content", "psi": "head", "suction": "head"}
 SETTINGS = ("kind", "depth", "sigma", "unit", "valid", "support")
 TOLERANCE = "10min"
 """How far from an edge of the weather a reading may be to count as taken there."""
+FINE = 1e-3
+"""Water content that no sensor in soil is as good as."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,9 @@ def _sensor(name, header, given: Mapping, found: table.Table, edges, tolerance, 
     factor = found.factor(header, KINDS[kind], where, None if given.get("unit") is None else str(given["unit"]))
     sigma, log = _sigma(given["sigma"], kind, factor, f"{where}, sigma")
     readings, said = _valid(found.frame[header], given.get("valid"), f"{where}, valid")
+    if factor == 0.01 and kind == "theta" and sigma < FINE:
+        said = [*said, f"sigma {given['sigma']} is in %, as the column: {sigma:g}. If {given['sigma']} is no per cent, "
+                f"give {float(given['sigma']) / factor:g}"]  # fmt: skip
     sign = -1.0 if kind == "suction" else 1.0
     values, more = at_edges(readings, edges, tolerance)
     if not np.isfinite(values).any():
