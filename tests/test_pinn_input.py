@@ -8,7 +8,7 @@ from test_pinn_solve import LOAM, SOFT, layered
 from udehydro.errors import ConfigError, DataError
 from udehydro.richards import laws
 from udehydro.richards.inversion import Observed
-from udehydro.richards.pinn import Box, Problem, Region, Soil, Wall
+from udehydro.richards.pinn import Box, Counts, Problem, Region, Soil, Wall
 from udehydro.richards.pinn.residuals import Data
 
 
@@ -49,6 +49,11 @@ def test_boxes_scales_and_places():
             problem(walls=[Wall("drainage", upper=False), Wall("flux", -1.0, region=wrong)])
     with pytest.raises(ConfigError, match="region=1 of data 0 is none"):
         problem(data=[Data("theta", torch.tensor([[0.5, -1.0]]), torch.tensor([0.2]), 0.01, region=1)])
+
+
+def test_the_surface_is_at_zero():
+    surface = problem(region(-20.0, -0.0), walls=[Wall("flux", -1.0)])
+    assert "flux at z=0" in surface.system(surface.fields((0,), 3, 2), 0, Counts(20, 5)).names
 
 
 @pytest.mark.parametrize(

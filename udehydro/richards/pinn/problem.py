@@ -208,7 +208,7 @@ class Problem:
         box, (axis, place) = region.box, wall.place(region.box)
         at = points.on_wall(box, region.clock(self.early), axis, place, counts.wall, seed, counts.until)
         at = at.to(like)
-        name, w = f"{wall.kind} at {'xyz'[axis - len(box.low)]}={place:g}", self.weights
+        name, w = f"{wall.kind} at {'xyz'[axis - len(box.low)]}={place + 0.0:g}", self.weights  # -0.0 reads 0
         if wall.kind == "flux":
             return residuals.flux_through(name, at, box, i, region.soil, self.flux, wall, w.flux * w.physics, axis)
         if wall.kind == "head":
