@@ -28,8 +28,8 @@ def body(found: dict, sigma: dict) -> str:
 the surface is known, the state at the start and the lower end are not (exact soils) or are (twin). Of exact soils
 theta_r is known as well, and knots are closest together where their heads are. Errors are relative
 L2 norms of theta and K and root mean squares of log10 K, over the middle 90 % of heads that the column visits; median /
-worst of seeds, each with noise and weights of its own; settings were chosen on seeds 100 and 101. "Physics" is the root mean
-square of residuals at points no stage has seen, in units of the scales.
+worst of seeds, each with noise and weights of its own; settings were chosen on seeds 100 and 101. "Physics" is the
+root mean square of residuals at points no stage has seen, in units of the scales.
 
 **Exact soils**: ten water contents and ten heads, 101 times, without noise (weights as for sigma {fine[0]:g} and
 {fine[1]:g} of ln psi), of the columns of Srivastava and Yeh (Gardner's soil) and of Broadbridge and White (C = 1.5).
@@ -44,7 +44,8 @@ Goals: {goals()}.
 tensiometer with {100 * SIGMA_PSI:g} %, 24 days under seven fluxes. By networks alone, and after `polish`, the fit of
 the column from there; the bound is that of Cramer and Rao, without priors and as if truths came from
 them (the search has them). Networks have the defaults of `learn`; with a ramp that began at 0.3 and did not turn back,
-these seeds had K off by .24, .22 and .16, and chi2 by reading of 4.3, 3.0 and 2.6. Goal: polished, at most {RATIO:g} times the first.
+these seeds had K off by .24, .22 and .16, and chi2 by reading of 4.3, 3.0 and 2.6. Goal: polished, at most
+{RATIO:g} times the first.
 
 {table(TWIN_HEAD, [row for soil in SOILS for row in twin_rows(soil, found)])}
 

@@ -37,8 +37,9 @@ own; settings were chosen on seeds 100 to 104, which differ from these by noise 
 **Baseline**: Bandai and Ghezzehei (2021), written anew from their paper (`_pinn_bandai.py`): three networks, residuals
 at sensors, Adam, then L-BFGS-B in float32 ({seeds} seeds), which is cut at {EVALUATIONS} evaluations where it has not
 ended before; the paper lets it run up to 50 000. It knows neither sigma nor a prior, and we have tuned none of its
-settings; ours were, on those seeds. **Ours**: `learn_contents`, the water content as the state, from a sandy clay loam, around which priors lie; `turns` reads off the uppermost sensor when
-rain begins and ends, as far as noise lets it. Goal: errors of D and K {TIMES:g} times smaller.
+settings; ours were, on those seeds. **Ours**: `learn_contents`, the water content as the state, from a sandy clay loam,
+around which priors lie; `turns` reads off the uppermost sensor when rain begins and ends, as far as noise lets it.
+Goal: errors of D and K {TIMES:g} times smaller.
 
 {comparison(found)}
 
