@@ -59,7 +59,7 @@ sensor, and exactly.
 Bands: mean of |error of ln D| and of |error of ln K| by their standard deviations (0.8 is right), and the share of
 contents within two of them (95 %), medians of seeds; K is counted from the driest knot. "Moist" starts at {MOIST:g} cm,
 where the driest reading is far from dry. Sharp fronts in sandy loam are smoother in networks than they are, which bands
-do not know.
+do not know: with noise, D of the driest sandy loam is worse than the guess (log10 D above).
 
 {table(BANDS, [band(p, n, found) for p, n in whose()])}
 
