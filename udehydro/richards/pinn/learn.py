@@ -29,7 +29,7 @@ from udehydro.richards.pinn.system import System
 from udehydro.richards.pinn.train import Adam, Levenberg
 from udehydro.training.levenberg import Normal, covariance_of
 
-RAMP = (0.3, 0.1, 0.03, 0.01, 0.003)
+RAMP = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 """Size of residuals of the physics, in units of the scales, that counts as one standard deviation: stage by stage."""
 
 
