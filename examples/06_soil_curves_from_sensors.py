@@ -426,7 +426,7 @@ show(figure)
 # in every curve, is off by no more than two, because what rains in has to come out. Its water contents are far off;
 # those of the polished soil are nearer than a sensor's error.
 #
-# The dry season is not foretold: evaporation hangs on K where no sensor was, recharge misses by a sixth, and soils that
+# The dry season is not foretold: evaporation hangs on K where no sensor was, recharge misses by a fifth, and soils that
 # explain the readings equally well differ by centimetres. Eight of them show that there is a spread, not where it ends;
 # in both seasons the truth lies a little beyond them.
 #
