@@ -1,5 +1,7 @@
 """Networks learn soil curves from the inversion that the column is fitted to."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from udehydro.richards.column import Column, Flux, Grid, Head, Layer, RootUptake
 from udehydro.richards.exact import SrivastavaYeh
 from udehydro.richards.inversion import Free, Inversion, Observed
 from udehydro.richards.laws import Gardner, MonotoneSpline, VanGenuchten
-from udehydro.richards.pinn import Adam, Counts, learn
+from udehydro.richards.pinn import Adam, Counts, Learned, learn
 from udehydro.richards.pinn.bridge import Bridge
 
 T = torch.float64
@@ -137,3 +139,21 @@ def test_residuals_of_another_device(free):
     assert system.loss(weights, extra.values.requires_grad_()).is_meta
     assert all(w.grad.is_meta for w in weights[0]) and extra.values.grad.is_meta
     assert all(w.device.type == "cpu" for w in asked.column.weights())
+
+
+@pytest.mark.parametrize(
+    ("chi2", "tolerance", "failed", "best"),
+    [
+        ((3.0, 2.0, 1.0), (0.1, 0.1, 0.3), (), 1),  # closest to the physics first
+        ((1.0, torch.nan, 2.0), (0.1, 0.03, 0.1), (), 0),
+        ((1.0, 5.0, 2.0), (0.03, 0.1, 0.1), (0,), 2),
+    ],
+)
+def test_the_best_member(chi2, tolerance, failed, best):
+    lost = torch.tensor([i in failed for i in range(3)])
+    found = SimpleNamespace(
+        solution=SimpleNamespace(failed=lost),
+        normal=SimpleNamespace(chi2=torch.tensor(chi2, dtype=T)),
+        tolerance=torch.tensor(tolerance, dtype=T),
+    )
+    assert Learned.best.fget(found) == best
