@@ -268,6 +268,9 @@ def test_members_go_back_where_data_would_pay():
     x = found.system.start()
     assert torch.equal(x[0], seen[3][0]) and torch.equal(x[1], seen[1][1])
     assert not torch.equal(seen[2][1], seen[1][1]), "the stage had moved it"
+    stages, fields = five()
+    kept = train(stages, fields, misfit=told([(3.0, 2.0), (0.9, 0.8), (1.05, 1.2), (1.0, 0.7)], []), given=1.3)
+    assert kept.stands.tolist() == [4, 4]
 
 
 def test_a_ramp_ends_where_no_member_can_follow(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -18,7 +19,8 @@ from udehydro.richards.pinn import Adam, Counts, Learned, learn
 
 TOP, BOTTOM, CELLS = DEPTHS[0], DEPTHS[2], 12
 SEEDS, WIDTH, FIRST, STEPS, COUNTS = (0, 1, 2, 3, 4), 14, Adam(300), 40, Counts(800, 100)
-RAMP = (0.1, 0.03, 0.01)
+RAMP, GIVEN = (0.1, 0.03, 0.01), math.inf
+"""Sigma is a guess, and the field is no column: physics is not given up for a fit to readings."""
 QUICK = {"first": Adam(200), "steps": 20, "counts": Counts(400, 60), "width": 12, "ramp": (0.1, 0.02)}
 """Where soils are known."""
 TIGHT = 1e-3
@@ -59,7 +61,7 @@ def start_heads(column: Column, soils: Sequence[dict], here: Record) -> Tensor:
 
 
 def trained(task: Inversion, seeds: Sequence[int] = SEEDS, **other) -> Learned:
-    how = {"first": FIRST, "steps": STEPS, "counts": COUNTS, "width": WIDTH, "ramp": RAMP} | other
+    how = {"first": FIRST, "steps": STEPS, "counts": COUNTS, "width": WIDTH, "ramp": RAMP, "given": GIVEN} | other
     return learn(task, seeds=seeds, gauge="ignore", **how)
 
 

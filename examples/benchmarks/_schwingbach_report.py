@@ -170,6 +170,8 @@ def filling(kept: dict) -> str:
     return f"""In the last autumn 25 cm is hidden, 10 and 40 cm are read. Soils stay as they were found with all three
 probes; networks find the state between, {PIECE} days at a time, {len(SEEDS)} seeds (median / worst). Networks read
 10 and 40 cm of later hours, too. "Moved" and the regression know 25 cm of the year before as well.
+Networks go to the end of their ramp here (`given`): with the default of `learn`, settled on twins and tried once
+on this autumn afterwards, they follow probes more closely (chi2 / N 0.9) and 25 cm less (12.4 and 11.6).
 
 {table(["25 cm", "RMSE, 1e-3", "no mean error", "NSE"], rows)}
 

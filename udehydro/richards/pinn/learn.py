@@ -24,7 +24,7 @@ from udehydro.richards.pinn.bridge import Bridge, days_of
 from udehydro.richards.pinn.doubt import excess, heed_misfit
 from udehydro.richards.pinn.problem import Counts
 from udehydro.richards.pinn.solution import Solution, solution_of
-from udehydro.richards.pinn.stages import Stage, ramped, train
+from udehydro.richards.pinn.stages import GIVEN, Stage, ramped, train
 from udehydro.richards.pinn.system import System
 from udehydro.richards.pinn.train import Adam, Levenberg
 from udehydro.training.levenberg import Normal, covariance_of
@@ -151,6 +151,7 @@ def learn(
     form: str = "mixed",
     flux_floor: float | None = None,
     settled: float = 0.01,
+    given: float = GIVEN,
     device: torch.device | str = "cpu",
     keep: str | Path | None = None,
     progress: bool = False,
@@ -163,13 +164,14 @@ def learn(
         with data and unknowns of its own; one column has a member for every seed.
     seeds : of the networks.
     ramp, steps, first : stages: of Levenberg's steps as many for each of the ramp, after steps of Adam. A member goes
-        no further along the ramp than its fit to data allows, see ``misfit`` of
-        :func:`~udehydro.richards.pinn.stages.train`.
+        no further along the ramp than its fit to data allows, see ``given``.
     counts, width, depth, stretch, early, form, flux_floor : of the networks and their problem, see :class:`Problem`.
     boundaries, start : whether known boundaries and a known state at the start are used. Atmospheric tops count as rain
         less evaporation at all times: where they pond or dry out, leave them out, or let the column decide (polish).
     gauge : as for :func:`~udehydro.richards.inversion.fit`.
     settled : of stages of the ramp but the last, see :class:`~udehydro.richards.pinn.train.Levenberg`.
+    given : how many times larger chi2 by reading, or one, may get for physics that holds better. Where sigma is a guess
+        or the soil does not quite obey the equation, 1.1 may stop too early; ``math.inf`` goes to the end of the ramp.
     device : where networks are trained; what is found comes back to the CPU, where columns are fitted.
     keep : folder for a checkpoint after every stage, as for :func:`~udehydro.richards.pinn.solve`.
 
@@ -193,7 +195,7 @@ def learn(
     plan = ramped(problem, bridge.readings, optimisers, ramp, counts or Counts(2000, 200))
     fields = problem.fields(bridge.seeds, width, depth, device)
     start = bridge.extra().to(device)
-    trained = train(plan, fields, start, misfit=bridge.misfit, keep=keep, progress=progress).back(plan)
+    trained = train(plan, fields, start, misfit=bridge.misfit, given=given, keep=keep, progress=progress).back(plan)
     system, stands = trained.system, trained.stands
     solution = solution_of(plan[int(stands.max())].problem, trained)
     now = _where_they_stand(plan, system, stands)

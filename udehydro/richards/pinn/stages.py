@@ -118,6 +118,7 @@ def train(
     extra: Extra | None = None,
     *,
     misfit: Callable[[System], Tensor] | None = None,
+    given: float = GIVEN,
     keep: str | Path | None = None,
     progress: bool = False,
 ) -> Trained:
@@ -125,9 +126,9 @@ def train(
 
     Parameters
     ----------
-    misfit : (members,) chi2 by reading of a system. If given, a member that a stage but the first two leaves with more
-        than GIVEN times the least one so far goes back to where it was, and stays there: the networks cannot hold the
-        physics to that tolerance, and data would pay for it (the discrepancy principle, Morozov 1966).
+    misfit : (members,) chi2 by reading of a system. With it, a member that a stage but the first two leaves with more
+        than ``given`` times the least one so far, or one, goes back to where it was, and stays there: the networks
+        cannot hold the physics to that tolerance, and data would pay for it (the discrepancy principle, Morozov 1966).
     keep : folder for a checkpoint after every stage. Where it holds one of the same stages, these go on from there.
 
     Raises
@@ -144,7 +145,7 @@ def train(
         trained on.
     """
     system = stages[0].system(fields, 0, extra)
-    run = _Run(system, stages, misfit, keep)
+    run = _Run(system, stages, misfit, given, keep)
     for number in range(run.done, len(stages)):
         if run.rests:
             break
@@ -162,15 +163,20 @@ def train(
 class _Run:
     """State of a run: how many stages are done, what they told, where members stand, and where it is kept."""
 
-    def __init__(self, system: System, stages: Sequence[Stage], misfit, folder: str | Path | None):
-        self.folder, self.stages, self.misfit, self.done, self.history = folder, stages, misfit, 0, []
+    def __init__(self, system: System, stages: Sequence[Stage], misfit, given: float, folder: str | Path | None):
+        self.folder, self.stages, self.misfit, self.given = folder, stages, misfit, given
+        self.done, self.history = 0, []
         like = system.extra.values
         self.failed = torch.zeros(len(like), dtype=torch.bool, device=like.device)
         self.stands = torch.zeros(len(like), dtype=torch.long, device=like.device)
         self.least = like.new_full((len(like),), torch.inf)
         if folder is None:
             return
-        self.told = {"stages": [s.told() for s in stages], "probe": _probe(system), "judged": misfit is not None}
+        self.told = {
+            "stages": [s.told() for s in stages],
+            "probe": _probe(system),
+            "given": None if misfit is None else str(given),
+        }
         found = checkpoint.load_latest(folder)
         if found is not None:
             self._go_on(system, *found)
@@ -178,7 +184,7 @@ class _Run:
     def _go_on(self, system: System, tensors: dict[str, Tensor], meta: dict) -> None:
         told = meta.get("told", {})
         probes = [torch.tensor(t.get("probe", []), dtype=torch.float64) for t in (told, self.told)]
-        same = all(told.get(n) == self.told[n] for n in ("stages", "judged")) and probes[0].shape == probes[1].shape
+        same = all(told.get(n) == self.told[n] for n in ("stages", "given")) and probes[0].shape == probes[1].shape
         if not (same and torch.allclose(*probes, rtol=1e-8, atol=0.0)):
             raise ConfigError(
                 f"The checkpoint in '{self.folder}' is of other stages, or of another problem: name another folder "
@@ -200,7 +206,7 @@ class _Run:
         if self.misfit is not None and number:
             found = self.misfit(system)
             if number > 1:
-                worse = (self.stands < number - 1) | ~(found <= GIVEN * self.least.clamp_min(1.0))
+                worse = (self.stands < number - 1) | ~(found <= self.given * self.least.clamp_min(1.0))
                 system.load(torch.where(worse.unsqueeze(1), before, system.start()))
             self.least = torch.where(worse, self.least, torch.fmin(self.least, found))
         self.stands = torch.where(worse, self.stands, number)
