@@ -61,7 +61,7 @@ contents within two of them (95 %), medians of seeds; K is counted from the drie
 where the driest reading is far from dry. Sharp fronts in sandy loam are smoother in networks than they are, which bands
 do not know: with noise, D of the driest sandy loam is worse than the guess (log10 D above).
 
-{table(BANDS, [band(p, n, found) for p, n in whose()])}
+{table(BANDS, [band(*one, found) for one in whose()])}
 
 ![Diffusivity and conductivity](pinn_moisture.png)
 
@@ -96,14 +96,14 @@ def row(part: str, name: str, found: dict) -> list[str]:
     ]
 
 
-def whose() -> list[tuple[str, str]]:
-    """Parts whose bands are shown, and their names."""
-    contest = [(f"{soil}, {sigma:g}", f"{soil}, sigma {sigma:g}") for sigma in SIGMAS for soil in SOILS]
-    return contest + [(f"moist, {soil}", f"{soil}, moist, sigma {SIGMAS[1]:g}") for soil in SOILS]
+def whose() -> list[tuple[str, str, float]]:
+    """Parts whose bands are shown, their names, and sigma."""
+    contest = [(f"{soil}, {sigma:g}", f"{soil}, sigma {sigma:g}", sigma) for sigma in SIGMAS for soil in SOILS]
+    return contest + [(f"moist, {soil}", f"{soil}, moist, sigma {SIGMAS[1]:g}", SIGMAS[1]) for soil in SOILS]
 
 
-def band(part: str, name: str, found: dict) -> list[str]:
-    r, sigma = found[part], SIGMAS[1] if part.startswith("moist") else float(part.split(", ")[1])
+def band(part: str, name: str, sigma: float, found: dict) -> list[str]:
+    r = found[part]
     cells = [f"{np.median(r['z of ' + n]):.1f}" for n in CURVES]
     shares = [f"{100 * np.median(r['within 2 sd of ' + n]):.0f} %" for n in CURVES]
     between = f"{np.median(r['field']) / sigma:.2f}" if sigma else ""

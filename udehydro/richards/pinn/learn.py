@@ -124,7 +124,7 @@ class Learned:
         """The member with the least misfit of data and physics together, of those that hold the physics closest and
         have not failed."""
         chi2 = torch.where(self.solution.failed, torch.inf, self.normal.chi2.nan_to_num(torch.inf))
-        closest = self.tolerance[chi2.isfinite()].min() if bool(chi2.isfinite().any()) else torch.inf
+        closest = torch.where(chi2.isfinite(), self.tolerance, torch.inf).min()
         return int(torch.where(self.tolerance <= closest, chi2, torch.inf).argmin())
 
 
@@ -194,17 +194,17 @@ def learn(
     optimisers = [first or Adam(500), *[rough] * (len(ramp) - 1), last]
     plan = ramped(problem, bridge.readings, optimisers, ramp, counts or Counts(2000, 200))
     fields = problem.fields(bridge.seeds, width, depth, device)
-    start = bridge.extra().to(device)
-    trained = train(plan, fields, start, misfit=bridge.misfit, given=given, keep=keep, progress=progress).back(plan)
+    soils = bridge.extra().to(device)
+    trained = train(plan, fields, soils, misfit=bridge.misfit, given=given, keep=keep, progress=progress).back(plan)
     system, stands = trained.system, trained.stands
     solution = solution_of(plan[int(stands.max())].problem, trained)
     now = _where_they_stand(plan, system, stands)
     held = [v for v, t in zip(solution.held_out().values(), system.terms, strict=True) if t.mean]
     physics = torch.stack(held).square().mean(0).sqrt()
     tolerance = physics.new_tensor([ramp[0], *ramp])[stands]
-    told = bridge.misfit(system), physics, tolerance
-    heed_misfit(told[0])
-    return Learned(task, solution, bridge.x(system.extra), now, *told, bridge.places)
+    misfit = system.of_data(now.parts) / bridge.measured()
+    heed_misfit(misfit)
+    return Learned(task, solution, bridge.x(system.extra), now, misfit, physics, tolerance, bridge.places)
 
 
 def _where_they_stand(plan: Sequence[Stage], last: System, stands: Tensor) -> Normal:

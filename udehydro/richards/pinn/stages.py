@@ -150,7 +150,7 @@ def train(
         if run.rests:
             break
         stage, before = stages[number], system.start()
-        system = stage.system(fields, number, system.extra)
+        system = stage.system(fields, number, system.extra) if number else system
         rows: list[dict] = []
         failed = stage.run(system, progress, rows)
         run.judge(system, before)
